@@ -1,0 +1,3 @@
+module github.com/goraft/raft
+
+go 1.26
