@@ -21,10 +21,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Record is one encoded log entry. The same bytes lie in memory, on disk and on
 // the wire, on every server of a cluster:
 //
-//	 0        4        8                16               24      26      28
-//	 ┌────────┬────────┬────────────────┬────────────────┬───────┬───────┬──────┬──────┐
-//	 │ length │ crc32c │ index          │ term           │ kind  │ nameL │ name │ data │
-//	 └────────┴────────┴────────────────┴────────────────┴───────┴───────┴──────┴──────┘
+//	0        4        8                16               24      26      28
+//	┌────────┬────────┬────────────────┬────────────────┬───────┬───────┬──────┬──────┐
+//	│ length │ crc32c │ index          │ term           │ kind  │ nameL │ name │ data │
+//	└────────┴────────┴────────────────┴────────────────┴───────┴───────┴──────┴──────┘
 //
 // Integers are little-endian. length counts name and data. The checksum covers
 // everything but itself, and starts from the seed of the cluster (see Seed), so
