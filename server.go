@@ -1,0 +1,134 @@
+package raft
+
+import (
+	"context"
+	"time"
+)
+
+// Server is one member of a cluster. All methods may be called from any
+// goroutine, from inside Apply and from event listeners without deadlock; Do
+// from inside Apply fails with ErrReentrant.
+//
+// It keeps goraft's methods and grows by the interfaces embedded here, so that a
+// program's fake that embeds raft.Server goes on compiling.
+type Server interface {
+	Lifecycle
+	Proposer
+	Membership
+	Replication
+	Introspection
+	Settings
+}
+
+// Lifecycle starts and stops a server. A server may be started again after Stop:
+// it then reads everything back from its directory.
+type Lifecycle interface {
+	// Init opens the directory, restores the application's state up to the
+	// durable commit index by calling Apply, and leaves the server Initialized.
+	// Start does it if it was not done.
+	Init() error
+	// Start begins to take part in the cluster. The errors are those of the
+	// directory (see package internal/wal's in docs/durability.md) and of calls
+	// in the wrong order.
+	Start() error
+	// Stop ends every goroutine and closes the directory. It may be called any
+	// number of times, from anywhere, and returns within two election timeouts;
+	// an Apply that still blocks then keeps its goroutine, and Start refuses
+	// until it has returned.
+	Stop()
+	// Running reports whether the server takes part in a cluster.
+	Running() bool
+	// Err says why the server stopped by itself or halted, or nil.
+	Err() error
+}
+
+// Proposer takes commands to the cluster.
+type Proposer interface {
+	// Do replicates the command and returns what its Apply returned on this
+	// server. It fails at once with NotLeaderError on a server that does not
+	// lead. See the table in the package documentation for what an error says
+	// about the command's fate. Do has no deadline of its own while this server
+	// leads.
+	Do(command Command) (interface{}, error)
+	// DoContext is Do with a deadline or cancellation; its error is a
+	// *CommandError or what Apply returned.
+	DoContext(ctx context.Context, command Command) (interface{}, error)
+}
+
+// Membership tells and changes who belongs to the cluster.
+type Membership interface {
+	// AddPeer names a member. On a server that belongs to no cluster yet it adds
+	// to the initial configuration, which must be the same on every server that
+	// starts with one. On the leader it joins the member and waits until that is
+	// committed. On a follower it returns nil if the configuration already says
+	// so, else NotLeaderError.
+	AddPeer(name string, connectionString string) error
+	// Peers returns copies of the other members, by name.
+	Peers() map[string]*Peer
+	// MemberCount counts all members, this server and learners included.
+	MemberCount() int
+	// QuorumSize is the number of voters that a decision needs.
+	QuorumSize() int
+}
+
+// Replication takes the requests of other servers; transports call it. Each
+// returns nil when the server is not running. The answer is given when what it
+// promises is durable.
+type Replication interface {
+	AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse
+	RequestVote(req *RequestVoteRequest) *RequestVoteResponse
+}
+
+// Introspection reads what a server is and knows. The calls never wait for the
+// protocol: each reads the values of the last finished turn of the event loop.
+type Introspection interface {
+	Name() string
+	Context() interface{}
+	StateMachine() StateMachine
+	// Leader is the name of the leader that this server follows, or "".
+	Leader() string
+	// State is one of Stopped, Initialized, Follower, Candidate, Leader and
+	// Snapshotting.
+	State() string
+	Path() string
+	// LogPath is the directory of the log.
+	LogPath() string
+	Term() uint64
+	CommitIndex() uint64
+	// VotedFor is who got this server's vote in the current term, or "".
+	VotedFor() string
+	// IsLogEmpty reports whether the server has neither entries nor a snapshot.
+	IsLogEmpty() bool
+	// LogEntries returns the entries that are held in memory, oldest first.
+	LogEntries() []*LogEntry
+	// LastCommandName is the name of the last entry's command, or "".
+	LastCommandName() string
+	// GetState is a line for people: name, state, term and commit index.
+	GetState() string
+	// Status is everything at once, consistent in itself.
+	Status() Status
+	// ClusterID is the identity of the cluster that this server's log belongs
+	// to, 0 while it belongs to none; StoreID that of its directory, 0 before
+	// Init.
+	ClusterID() uint64
+	StoreID() uint64
+	AddEventListener(eventType string, listener EventListener)
+}
+
+// Settings can be changed while the server runs, at once and in any order.
+type Settings interface {
+	// ElectionTimeout is the least time without a leader before this server
+	// stands for election; each wait is drawn from one to two times of it.
+	ElectionTimeout() time.Duration
+	// SetElectionTimeout ignores a duration of zero or less.
+	SetElectionTimeout(duration time.Duration)
+	// HeartbeatInterval is the longest time between a leader's messages. In use
+	// it is at most a third of the election timeout.
+	HeartbeatInterval() time.Duration
+	// SetHeartbeatInterval ignores a duration of zero or less.
+	SetHeartbeatInterval(duration time.Duration)
+	Transporter() Transporter
+	SetTransporter(t Transporter)
+	// FlushCommitIndex makes the commit index that a restart begins with exact.
+	FlushCommitIndex()
+}
