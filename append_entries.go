@@ -303,6 +303,9 @@ func (r *AppendEntriesRequest) recordsFromEntries(seed uint32) ([]byte, error) {
 
 // appendRecord appends the entry as a record whose place and checksum are open.
 func appendRecord(dst []byte, pb *protobuf.LogEntry) ([]byte, error) {
+	if pb == nil {
+		return dst, fmt.Errorf("%w: an entry is null", ErrMessage)
+	}
 	if pb.GetKind() > maxKind {
 		return dst, fmt.Errorf("%w: an entry of kind %d", ErrMessage, pb.GetKind())
 	}
