@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"context"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -18,7 +17,6 @@ import (
 // event, then make the world agree.
 type eventLoop struct {
 	*run
-	ctx  context.Context // ends when the server stops
 	raft *replica
 	tail tail
 	seed uint32 // of the cluster's checksums
@@ -38,12 +36,12 @@ type eventLoop struct {
 	promises     promises
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
-	expiry       *time.Timer // ends the wait of proposals of an office that is lost
+	expiries     []*time.Timer // end the wait of proposals of offices that are lost
 
-	lastContact time.Time // with a leader
-	begun       bool      // told to begin a cluster
-	office      *office   // while leading
-	election    *election // while a candidate
+	lastContact time.Time         // with a leader
+	begun       bool              // told to begin a cluster
+	office      *office           // while leading
+	election    *election         // while a candidate
 	grants      map[string]uint64 // the stores of those who elected this server
 	halted      bool
 	rearm       bool                     // the election timeout was changed
@@ -223,7 +221,7 @@ func (l *eventLoop) commit() {
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
 	l.tail.trim(tailBytes, min(l.durable, commit))
-	if !l.applierQueue.put(committed{index: commit, view: l.view(), proposals: mine}) {
+	if !l.applier.ranges.put(committed{index: commit, view: l.view(), proposals: mine}) {
 		failAll(mine, StopError)
 	}
 	l.committedJoins()
@@ -307,4 +305,13 @@ func (l *eventLoop) take(c *appendCall, index uint64, truncated bool) {
 func (l *eventLoop) fail(err error) {
 	l.log.Error("raft: server stops", "error", err, "term", l.raft.term, "commit", l.raft.commitIndex)
 	l.failed(err)
+}
+
+// encodeIdentity is the bootstrap record of an identity.
+func encodeIdentity(id *identity) (*wal.Identity, error) {
+	initial, err := encodeConfiguration(id.initial, id.clusterID, "", "")
+	if err != nil {
+		return nil, err
+	}
+	return &wal.Identity{StoreID: id.storeID, ClusterID: id.clusterID, Initial: initial}, nil
 }

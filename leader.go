@@ -206,7 +206,7 @@ func (l *eventLoop) employ() {
 			if match := o.match[m.name]; match > 0 {
 				next = match + 1
 			}
-			o.senders[m.name] = l.send1(m, next)
+			o.senders[m.name] = l.newSender(o, m, next)
 		}
 	}
 }

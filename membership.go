@@ -1,5 +1,18 @@
 package raft
 
+import "strings"
+
+// begins reports whether the command, given to a server with an empty log that
+// belongs to no cluster, begins one: it names the server and is no leave. Joins
+// and leaves have the same methods, so the command's name must tell them apart.
+func begins(c JoinCommand, server string) bool {
+	if _, leave := c.(*DefaultLeaveCommand); leave || c.NodeName() != server {
+		return false
+	}
+	name := strings.ToLower(c.CommandName())
+	return !strings.Contains(name, "leave") && !strings.Contains(name, "remove")
+}
+
 // change is a change of the configuration that somebody asked for.
 type change struct {
 	name             string // of the member to join
