@@ -150,6 +150,9 @@ func TestResponsesAsJSON(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"Term":9223372036854775807,"Index":5,"CommitIndex":3,"Success":true,"ClusterID":18446744073709551615,"From":"n2",`+
 		`"StoreID":7,"Sequence":8,"ConflictTerm":9,"ConflictIndex":10,"Refused":5,"PreVote":true}`, string(b))
+	byValue, err := json.Marshal(*sent)
+	require.NoError(t, err)
+	require.Equal(t, b, byValue)
 	got := AppendEntriesResponse{From: "before"}
 	require.NoError(t, json.Unmarshal(b, &got))
 	require.Equal(t, *sent, got)
@@ -163,8 +166,12 @@ func TestResponsesAsJSON(t *testing.T) {
 	require.Equal(t, goraft, string(b[:len(goraft)]))
 }
 
-// The request that is being encoded shares nothing with what the server does to
-// its log meanwhile: it holds immutable records, and Entries made of them.
+func TestLargestEntryFitsIntoAMessage(t *testing.T) {
+	r := testAppendRequest(2, 8<<20)
+	require.Less(t, len(r.appendTo(nil)), MaxMessageBytes)
+}
+
+// Each command ends where it ends: appending to one does not reach the next.
 func TestDecodedEntriesDoNotGrowIntoEachOther(t *testing.T) {
 	var got AppendEntriesRequest
 	require.NoError(t, got.parse(testAppendRequest(3, 10).appendTo(nil)))
