@@ -1,0 +1,168 @@
+package raft
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
+
+// member is one server of a configuration.
+type member struct {
+	name             string
+	connectionString string
+	// incarnation is the index of the entry that added the member, 0 for one of
+	// the initial configuration. A name that is removed and added again is
+	// another member.
+	incarnation uint64
+	// storeID is the store that the name is bound to, 0 before first contact. A
+	// server that answers for the name from another store has lost its log.
+	storeID uint64
+	voter   bool // learners get entries but neither vote nor count
+}
+
+// configuration is who belongs to the cluster as of one index of the log. It is
+// in force as soon as its entry is appended (§6) and never changes: a change
+// makes a new value. Members are sorted by name.
+type configuration struct {
+	index   uint64 // of its entry, 0 for the initial configuration
+	members []member
+}
+
+// errMember says that a change cannot be made of the configuration it was asked
+// of.
+var errMember = errors.New("raft: not a member")
+
+func newConfiguration(index uint64, members []member) *configuration {
+	sorted := slices.Clone(members)
+	slices.SortFunc(sorted, func(a, b member) int { return cmp.Compare(a.name, b.name) })
+	return &configuration{index: index, members: sorted}
+}
+
+// find returns the member of that name, or nil.
+func (c *configuration) find(name string) *member {
+	i, found := slices.BinarySearchFunc(c.members, name, func(m member, name string) int {
+		return cmp.Compare(m.name, name)
+	})
+	if !found {
+		return nil
+	}
+	return &c.members[i]
+}
+
+// votes reports whether name is a voter.
+func (c *configuration) votes(name string) bool {
+	m := c.find(name)
+	return m != nil && m.voter
+}
+
+// voters counts the members that vote.
+func (c *configuration) voters() int {
+	n := 0
+	for i := range c.members {
+		if c.members[i].voter {
+			n++
+		}
+	}
+	return n
+}
+
+// quorum is the number of voters that a decision needs: a majority, so that any
+// two quorums share a server.
+func (c *configuration) quorum() int { return c.voters()/2 + 1 }
+
+// accepts reports whether what a server says from this store may count for the
+// name: a name counts from the store that it is bound to, or from any before
+// first contact. Store 0 is a transport that does not tell.
+func (c *configuration) accepts(name string, storeID uint64) bool {
+	m := c.find(name)
+	return m != nil && (m.storeID == 0 || storeID == 0 || m.storeID == storeID)
+}
+
+// sameNames reports whether both have the same members by name: the test that
+// two servers were started with the same initial configuration.
+func (c *configuration) sameNames(other *configuration) bool {
+	return slices.EqualFunc(c.members, other.members, func(a, b member) bool { return a.name == b.name })
+}
+
+// digest is a number that equal sets of names share; FNV-1a over the names, each
+// ended by a zero byte. An empty configuration has digest 0.
+func (c *configuration) digest() uint64 {
+	if c == nil || len(c.members) == 0 {
+		return 0
+	}
+	sum := uint64(14695981039346656037)
+	for i := range c.members {
+		for _, b := range []byte(c.members[i].name) {
+			sum = (sum ^ uint64(b)) * 1099511628211
+		}
+		sum *= 1099511628211
+	}
+	return sum
+}
+
+// with returns the configuration with m added, or put in place of the member of
+// its name; the caller sets the index.
+func (c *configuration) with(m member) *configuration {
+	members := slices.DeleteFunc(slices.Clone(c.members), func(old member) bool { return old.name == m.name })
+	return newConfiguration(0, append(members, m))
+}
+
+// join returns the configuration in which name is a member at connectionString:
+// a new learner if it was none, with a new address if it has another one. It
+// returns c itself if nothing changes. A name whose store is lost (another one
+// answers for it) begins again as a learner.
+func (c *configuration) join(name, connectionString string, storeLost bool) *configuration {
+	m := c.find(name)
+	switch {
+	case m == nil || storeLost:
+		// The incarnation is the entry's index, which the leader knows only when
+		// it appends: see at.
+		return c.with(member{name: name, connectionString: connectionString, incarnation: unborn})
+	case m.connectionString == connectionString:
+		return c
+	}
+	changed := *m
+	changed.connectionString = connectionString
+	return c.with(changed)
+}
+
+// unborn is the incarnation of a member whose entry has no index yet.
+const unborn = ^uint64(0)
+
+// at returns the configuration as the entry at index carries it.
+func (c *configuration) at(index uint64) *configuration {
+	placed := newConfiguration(index, c.members)
+	for i := range placed.members {
+		if placed.members[i].incarnation == unborn {
+			placed.members[i].incarnation = index
+		}
+	}
+	return placed
+}
+
+// promote returns the configuration in which the learner votes, bound to the
+// store from which it caught up.
+func (c *configuration) promote(name string, storeID uint64) (*configuration, error) {
+	m := c.find(name)
+	if m == nil || m.voter {
+		return nil, errMember
+	}
+	changed := *m
+	changed.voter, changed.storeID = true, storeID
+	return c.with(changed), nil
+}
+
+// bind returns the configuration with names bound to the stores that were heard
+// from them; names that are bound already stay as they are. It returns c itself
+// if nothing changes.
+func (c *configuration) bind(stores map[string]uint64) *configuration {
+	bound := c
+	for i := range c.members {
+		m := c.members[i]
+		if id := stores[m.name]; m.storeID == 0 && id != 0 {
+			m.storeID = id
+			bound = bound.with(m)
+		}
+	}
+	return bound
+}

@@ -1,0 +1,151 @@
+package raft
+
+import "slices"
+
+// leadership is one term of office: what the leader knows of the others' logs,
+// by evidence. It dies with the term.
+type leadership struct {
+	term  uint64
+	self  string
+	start uint64 // index of the term's first entry
+	// match is the last index that each member is known to store durably, the
+	// leader's own among them. It begins at 0, whatever nextIndex guesses (§5.3).
+	match  map[string]uint64
+	heard  map[string]bool   // who answered since the last check of the quorum
+	stores map[string]uint64 // the store that each member answered from first
+	lost   map[string]bool   // names that another store than theirs answers for
+	rounds map[string]round  // of members that do not vote yet
+	sorted []uint64          // scratch for committed
+}
+
+// round is a learner's race to where the log ended when the round began
+// (dissertation §4.2.1).
+type round struct {
+	target uint64
+	checks int // quorum checks since it began
+}
+
+func newLeadership(r *replica, start uint64, stores map[string]uint64) *leadership {
+	return &leadership{
+		term: r.term, self: r.name, start: start,
+		match:  map[string]uint64{},
+		heard:  map[string]bool{},
+		stores: stores,
+		lost:   map[string]bool{},
+		rounds: map[string]round{},
+	}
+}
+
+// stored takes evidence that name stores the log durably up to index.
+func (l *leadership) stored(name string, index uint64) {
+	l.match[name] = max(l.match[name], index)
+}
+
+// answeredFrom takes notice that name answered from a store, and reports whether
+// the answer counts: it does from the store that the name is bound to or, before
+// that is in the log, from the first one that answered in this term of office.
+func (l *leadership) answeredFrom(c *configuration, name string, storeID uint64) bool {
+	m := c.find(name)
+	if m == nil {
+		return false
+	}
+	bound := m.storeID
+	if bound == 0 {
+		bound = l.stores[name]
+	}
+	if bound != 0 && storeID != 0 && bound != storeID {
+		l.lost[name] = true
+		return false
+	}
+	if storeID != 0 {
+		l.stores[name] = storeID
+		delete(l.lost, name)
+	}
+	l.heard[name] = true
+	return true
+}
+
+// forget drops what is known of a name whose member is a new one.
+func (l *leadership) forget(name string) {
+	delete(l.match, name)
+	delete(l.heard, name)
+	delete(l.stores, name)
+	delete(l.lost, name)
+	delete(l.rounds, name)
+}
+
+// committed returns the highest index that a majority of the voters stores, or
+// 0 while that is not yet an entry of the leader's own term: an older entry is
+// committed only by one of ours behind it (§5.4.2, Figure 8).
+func (l *leadership) committed(c *configuration) uint64 {
+	l.sorted = l.sorted[:0]
+	for i := range c.members {
+		if c.members[i].voter {
+			l.sorted = append(l.sorted, l.match[c.members[i].name])
+		}
+	}
+	if len(l.sorted) == 0 {
+		return 0
+	}
+	slices.Sort(l.sorted)
+	index := l.sorted[len(l.sorted)-c.quorum()]
+	if index < l.start {
+		return 0
+	}
+	return index
+}
+
+// checkQuorum reports whether a majority of the voters has answered since the
+// last check, and begins to count anew. A leader without one steps down
+// (dissertation §6.2).
+func (l *leadership) checkQuorum(c *configuration) bool {
+	n := l.answering(c, "")
+	clear(l.heard)
+	for name, r := range l.rounds {
+		r.checks++
+		l.rounds[name] = r
+	}
+	return n >= c.quorum()
+}
+
+// quorumWithout reports whether the voters other than name would have a
+// majority among themselves that answers.
+func (l *leadership) quorumWithout(c *configuration, name string) bool {
+	remaining := c.voters()
+	if c.votes(name) {
+		remaining--
+	}
+	return remaining > 0 && l.answering(c, name) >= remaining/2+1
+}
+
+// answering counts the voters but one that have answered since the last check,
+// the leader included.
+func (l *leadership) answering(c *configuration, but string) int {
+	n := 0
+	for i := range c.members {
+		m := &c.members[i]
+		if m.voter && m.name != but && (m.name == l.self || l.heard[m.name]) {
+			n++
+		}
+	}
+	return n
+}
+
+// caughtUp reports whether the learner has stored, within one check's time, all
+// that the log held when its round began; else it begins a new round when the
+// old one is done.
+func (l *leadership) caughtUp(name string, end uint64) bool {
+	r, racing := l.rounds[name]
+	if !racing {
+		l.rounds[name] = round{target: end}
+		return false
+	}
+	if l.match[name] < r.target || l.match[name] < l.start {
+		return false
+	}
+	if r.checks > 1 {
+		l.rounds[name] = round{target: end}
+		return false
+	}
+	return true
+}

@@ -1,0 +1,296 @@
+package raft
+
+import "errors"
+
+// maxTerm bounds what a server believes of others: a term this high was never
+// reached by elections, and one step below 2^64 the next would wrap.
+const maxTerm = 1<<63 - 1
+
+// Why a request was refused before its content was looked at; the values travel
+// in the Refused field of responses.
+const (
+	refusedNot       uint32 = iota
+	refusedCluster          // it is for another cluster
+	refusedAddressee        // it is for a server of another name
+	refusedStore            // it is for, or from, another store of that name
+	refusedAdoption         // this server belongs to no cluster and may not join this one
+	refusedTerm             // its term is out of range
+	refusedLeader           // another server leads in its term
+)
+
+// errConflict says that a leader's entry contradicts one that is committed here:
+// one of the two servers broke the protocol or lost its log.
+var errConflict = errors.New("an entry of the leader contradicts a committed one")
+
+// ballot is what must be durable before a server speaks of it: the latest term
+// it has seen, and whom it voted for in that term (Figure 2, persistent state).
+type ballot struct {
+	term     uint64
+	votedFor string
+}
+
+// identity is which log this is: what the bootstrap record holds.
+type identity struct {
+	storeID   uint64
+	clusterID uint64         // 0 while the server belongs to no cluster
+	initial   *configuration // as of index 0; no members for one that waits to be joined
+}
+
+// replica is a server's protocol state and the rules for all servers
+// (Figure 2). A method takes an observation, changes the value and returns the
+// answer; making the change durable before the answer leaves is its owner's
+// duty.
+type replica struct {
+	name string
+	identity
+	ballot
+	role        string
+	leader      string // whom this server follows in the current term, or ""
+	log         history
+	commitIndex uint64
+	// configurations are those in force at the commit index and after it, oldest
+	// first; the last one decides, committed or not (§6).
+	configurations []*configuration
+}
+
+func newReplica(name string, id identity, b ballot) *replica {
+	if id.initial == nil {
+		id.initial = newConfiguration(0, nil)
+	}
+	return &replica{name: name, identity: id, ballot: b, role: Follower, configurations: []*configuration{id.initial}}
+}
+
+// configuration returns the configuration in force.
+func (r *replica) configuration() *configuration {
+	return r.configurations[len(r.configurations)-1]
+}
+
+// configured puts configurations of new entries in force, oldest first.
+func (r *replica) configured(configurations ...*configuration) {
+	r.configurations = append(r.configurations[:len(r.configurations):len(r.configurations)], configurations...)
+}
+
+// electable reports whether the server may stand for election: it is a voter,
+// and a later term is left. The owner adds that its log has begun.
+func (r *replica) electable() bool {
+	return r.configuration().votes(r.name) && r.term < maxTerm
+}
+
+// observe takes notice of a term: a later one than the current makes the server
+// a follower without a vote (§5.1).
+func (r *replica) observe(term uint64) {
+	if term > r.term && term <= maxTerm {
+		r.ballot = ballot{term: term}
+		r.role, r.leader = Follower, ""
+	}
+}
+
+// campaign begins a term of the server's own, with its vote for itself (§5.2).
+func (r *replica) campaign() {
+	r.ballot = ballot{term: r.term + 1, votedFor: r.name}
+	r.role, r.leader = Candidate, ""
+}
+
+// provisional reports whether the server may still find that its cluster is
+// another one: nothing is known to be committed here, so the entry that named
+// the cluster may yet be replaced.
+func (r *replica) provisional() bool { return r.commitIndex == 0 }
+
+// vote answers a request for a vote or, if it is so marked, for a pre-vote,
+// which changes nothing (dissertation §9.6). leaderAlive says that a leader was
+// heard of within the least election timeout: then the request is refused
+// without taking notice of its term, so that a server that was cut off does not
+// depose a leader (dissertation §4.2.3), unless the leader itself asked for the
+// election.
+func (r *replica) vote(req *RequestVoteRequest, leaderAlive bool) (granted bool, refused uint32) {
+	if refused := r.refuseVote(req); refused != refusedNot {
+		return false, refused
+	}
+	if leaderAlive && !req.Transfer {
+		return false, refusedNot
+	}
+	if !req.PreVote {
+		r.observe(req.Term)
+	}
+	if req.Term < r.term {
+		return false, refusedNot
+	}
+	free := req.Term > r.term || r.votedFor == "" || r.votedFor == req.CandidateName
+	if !free || r.log.last().newerThan(entryID{req.LastLogIndex, req.LastLogTerm}) {
+		return false, refusedNot
+	}
+	if !req.PreVote {
+		r.votedFor = req.CandidateName
+	}
+	return true, refusedNot
+}
+
+// refuseVote says whether the request is from somebody who cannot be a candidate
+// here.
+func (r *replica) refuseVote(req *RequestVoteRequest) uint32 {
+	switch {
+	case req.Term > maxTerm:
+		return refusedTerm
+	case req.To != "" && req.To != r.name, req.CandidateName == r.name, req.CandidateName == "":
+		return refusedAddressee
+	case req.ToStoreID != 0 && req.ToStoreID != r.storeID:
+		return refusedStore
+	case r.configuration().find(req.CandidateName) != nil && !r.configuration().accepts(req.CandidateName, req.StoreID):
+		return refusedStore
+	case r.clusterID != 0 && (req.ClusterID == 0 || req.ClusterID == r.clusterID):
+		return refusedNot
+	}
+	// Without a cluster in common, the two were at least started with the same
+	// list of names, or they have nothing to do with each other.
+	if !r.provisional() {
+		return refusedCluster
+	}
+	if digest := r.initial.digest(); digest == 0 || digest != req.InitialDigest {
+		return refusedAdoption
+	}
+	return refusedNot
+}
+
+// batch is the entries of one AppendEntries request as the rules see them: a
+// history whose base is the entry before the first, and the configurations
+// among them.
+type batch struct {
+	history
+	configurations []*configuration
+}
+
+// appendAnswer is what a server says to an AppendEntries request, and what its
+// owner must do.
+type appendAnswer struct {
+	success bool
+	refused uint32
+	match   uint64  // on success: the last entry that the two logs share for sure
+	hint    entryID // on failure: the last entry here that the logs may still share
+	heard   bool    // the sender is the leader of the current term
+
+	adopted    bool   // the server's cluster changed: identity must be saved
+	reset      bool   // with the log emptied before
+	appendFrom uint64 // entries of the request from this index on are new, 0 if none
+}
+
+// appendEntries is the receiver's side of AppendEntries (Figure 2): it verifies
+// that the logs agree before the request's entries, replaces what conflicts and
+// nothing else, and commits no further than this very message has verified.
+func (r *replica) appendEntries(req *AppendEntriesRequest, b *batch) (appendAnswer, error) {
+	if refused := r.refuseAppend(req); refused != refusedNot {
+		return appendAnswer{refused: refused}, nil
+	}
+	if req.Term < r.term {
+		return appendAnswer{}, nil
+	}
+	if req.Term == r.term && (r.role == Leader || r.leader != "" && r.leader != req.LeaderName) {
+		return appendAnswer{refused: refusedLeader}, nil
+	}
+	r.observe(req.Term)
+	r.role, r.leader = Follower, req.LeaderName
+	answer := appendAnswer{heard: true}
+	if req.ClusterID != 0 && r.clusterID != req.ClusterID {
+		if r.log.end > 0 && b.base.index > 0 {
+			// The log here was begun in another cluster that never committed
+			// anything: to this leader it is as good as empty.
+			return answer, nil
+		}
+		answer.adopted, answer.reset = true, r.log.end > 0
+		r.adopt(req.ClusterID)
+	}
+	switch {
+	case b.base.index < r.log.base.index || r.log.holds(b.base):
+		return r.take(answer, req, b)
+	case b.base.index <= r.commitIndex:
+		return answer, errConflict
+	}
+	answer.hint = r.log.lastShared(b.base)
+	return answer, nil
+}
+
+// take brings the log in line with the request's entries, which follow one that
+// it holds or that its snapshot covers (§5.3).
+func (r *replica) take(answer appendAnswer, req *AppendEntriesRequest, b *batch) (appendAnswer, error) {
+	if from := r.log.firstConflict(&b.history); from <= b.end {
+		if from <= r.commitIndex {
+			return answer, errConflict
+		}
+		r.truncate(from)
+		r.extend(b, from)
+		answer.appendFrom = from
+	}
+	answer.success, answer.match = true, b.end
+	r.commit(min(req.CommitIndex, b.end))
+	return answer, nil
+}
+
+// refuseAppend says whether the request is from somebody who cannot be the
+// leader here.
+func (r *replica) refuseAppend(req *AppendEntriesRequest) uint32 {
+	switch {
+	case req.Term > maxTerm:
+		return refusedTerm
+	case req.To != "" && req.To != r.name, req.LeaderName == r.name, req.LeaderName == "":
+		return refusedAddressee
+	case req.ToStoreID != 0 && req.ToStoreID != r.storeID:
+		return refusedStore
+	case r.clusterID != 0 && (req.ClusterID == 0 || req.ClusterID == r.clusterID):
+		return refusedNot
+	case !r.provisional():
+		return refusedCluster
+	case req.ClusterID == 0 || req.To == "":
+		return refusedAdoption // only a leader that names cluster and addressee
+	}
+	if digest := r.initial.digest(); digest != 0 && digest != req.InitialDigest {
+		return refusedAdoption
+	}
+	if r.initial.digest() == 0 && r.clusterID != 0 && r.log.end > 0 {
+		return refusedCluster // joined elsewhere, by a leader's word
+	}
+	return refusedNot
+}
+
+// adopt binds the server to a cluster with an empty log.
+func (r *replica) adopt(clusterID uint64) {
+	r.clusterID = clusterID
+	r.log = history{}
+	r.configurations = []*configuration{r.initial}
+}
+
+// truncate drops the entries from index on, and what they configured.
+func (r *replica) truncate(index uint64) {
+	r.log.truncate(index)
+	n := len(r.configurations)
+	for n > 1 && r.configurations[n-1].index >= index {
+		n--
+	}
+	r.configurations = r.configurations[:n]
+}
+
+// extend appends the batch's entries from index on.
+func (r *replica) extend(b *batch, from uint64) {
+	for i := from; i <= b.end; {
+		term, end := b.runEnd(i)
+		r.log.append(term, end-i+1)
+		i = end + 1
+	}
+	for _, c := range b.configurations {
+		if c.index >= from {
+			r.configured(c)
+		}
+	}
+}
+
+// commit moves the commit index up to index, never down and never past the log.
+// It forgets the configurations that no truncation can bring back.
+func (r *replica) commit(index uint64) bool {
+	index = min(index, r.log.end)
+	if index <= r.commitIndex {
+		return false
+	}
+	r.commitIndex = index
+	for len(r.configurations) > 1 && r.configurations[1].index <= index {
+		r.configurations = r.configurations[1:]
+	}
+	return true
+}
