@@ -50,16 +50,6 @@ const (
 	fieldPreVote       = 13<<3 | protobuf.Varint
 )
 
-// Why a message was refused; the values of Refused in responses.
-const (
-	refusedNot        = 0 // it was not
-	refusedCluster    = 1 // it is of another cluster
-	refusedAddressee  = 2 // it is for somebody else
-	refusedStore      = 3 // it is for another store of this name
-	refusedNotAdopted = 4 // this server belongs to no cluster and may not adopt this one
-	refusedTerm       = 5 // its term is out of range
-)
-
 // message is what the eight messages have in common. appendTo must not allocate
 // but to grow dst; parse may keep slices of b and leaves the message undefined
 // when it fails.

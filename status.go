@@ -1,0 +1,49 @@
+package raft
+
+import "time"
+
+// Status is what a server was at the end of one turn of its event loop. All of
+// it belongs together.
+type Status struct {
+	Name   string `json:"name"`
+	State  string `json:"state"`
+	Term   uint64 `json:"term"`
+	Leader string `json:"leader"`
+	// Ready says that this server leads and has applied an entry of its own
+	// term, and with it everything that was committed before.
+	Ready       bool   `json:"ready"`
+	VotedFor    string `json:"votedFor"`
+	CommitIndex uint64 `json:"commitIndex"`
+	// LastApplied is the last entry that this server's state machine has seen;
+	// it may be ahead of the rest.
+	LastApplied uint64 `json:"lastApplied"`
+	FirstIndex  uint64 `json:"firstIndex"`
+	LastIndex   uint64 `json:"lastIndex"`
+	LastTerm    uint64 `json:"lastTerm"`
+	// DurableIndex is the last entry that this server's disk holds for sure.
+	DurableIndex uint64         `json:"durableIndex"`
+	ClusterID    uint64         `json:"clusterID"`
+	StoreID      uint64         `json:"storeID"`
+	Members      []MemberStatus `json:"members"`
+	// ConfigurationIndex is the index of the entry that Members come from.
+	ConfigurationIndex uint64 `json:"configurationIndex"`
+	UncommittedBytes   int    `json:"uncommittedBytes"`
+	// EventsDropped counts the events that listeners were too slow for, Refused
+	// the requests that were not for this server or not from its leader.
+	EventsDropped uint64 `json:"eventsDropped"`
+	Refused       uint64 `json:"refused"`
+	Error         string `json:"error,omitempty"`
+}
+
+// MemberStatus is one member of the configuration in force.
+type MemberStatus struct {
+	Name             string `json:"name"`
+	ConnectionString string `json:"connectionString"`
+	Voter            bool   `json:"voter"`
+	Incarnation      uint64 `json:"incarnation"`
+	StoreID          uint64 `json:"storeID"`
+	// Match is the last entry that the member is known to store, and
+	// LastActivity when it last answered; on the leader only.
+	Match        uint64    `json:"match"`
+	LastActivity time.Time `json:"lastActivity"`
+}
