@@ -84,8 +84,10 @@ func TestHTTPBadConnectionString(t *testing.T) {
 // no answer.
 func allCalls(transporter Transporter, server Server, peer *Peer) map[string]func() bool {
 	return map[string]func() bool{
-		"vote":   func() bool { return transporter.SendVoteRequest(server, peer, &RequestVoteRequest{}) == nil },
-		"append": func() bool { return transporter.SendAppendEntriesRequest(server, peer, request("n1", "n2", 1, 5)) == nil },
+		"vote": func() bool { return transporter.SendVoteRequest(server, peer, &RequestVoteRequest{}) == nil },
+		"append": func() bool {
+			return transporter.SendAppendEntriesRequest(server, peer, request("n1", "n2", 1, 5)) == nil
+		},
 		"snapshot": func() bool {
 			return transporter.SendSnapshotRequest(server, peer, &SnapshotRequest{}) == nil
 		},
