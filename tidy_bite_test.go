@@ -61,6 +61,7 @@ var bites = []struct {
 	{"protobuf", "internal/wal/log.go", `package wal; import "google.golang.org/protobuf/proto"`, "imports google.golang.org/protobuf/proto"},
 	{"protobuf", "request_vote.go", `package raft; import "github.com/golang/protobuf/proto"`, ""},
 	{"protobuf", "codec_snapshot.go", `package raft; import "github.com/golang/protobuf/proto"`, ""},
+	{"protobuf", "configuration_codec.go", `package raft; import "google.golang.org/protobuf/proto"`, ""},
 	{"protobuf", "protobuf/wire.go", `package protobuf; import "google.golang.org/protobuf/encoding/protowire"`, ""},
 
 	{"test helper", "test_utils.go", `package raft; import "testing"`, "imports testing"},
@@ -86,6 +87,7 @@ var bites = []struct {
 	{"goroutine", "peer.go", `package raft; import "sync"; type t struct { sync.WaitGroup }`, "sync.WaitGroup starts goroutines"},
 	{"goroutine", "peer.go", `package raft; import "time"; var t = time.AfterFunc`, "time.AfterFunc starts goroutines"},
 	{"goroutine", "peer.go", `package raft; import c "context"; var t = c.AfterFunc`, "context.AfterFunc starts goroutines"},
+	{"goroutine", "http_stream.go", `package raft; import "context"; var t = context.AfterFunc`, ""},
 	{"goroutine", "tasks.go", `package raft; import "sync"; type t struct { sync.WaitGroup }; func f() { go f() }`, ""},
 	{"goroutine", "peer_test.go", `package raft; func f() { go f() }`, ""},
 	{"goroutine", "cmd/raftd/main.go", `package main; func f() { go f() }`, ""},

@@ -49,7 +49,7 @@ var muxFiles = []string{"http_*.go"}
 // encodingFiles are the files of the library behind Encode and Decode, besides
 // package protobuf.
 var encodingFiles = []string{
-	"append_entries.go", "request_vote.go", "snapshot.go", "log_entry.go", "codec*.go", "message*.go",
+	"append_entries.go", "request_vote.go", "snapshot.go", "log_entry.go", "codec*.go", "*_codec.go", "message*.go",
 }
 
 // importRules are the rules about imports.

@@ -27,10 +27,15 @@ var ruleImports = []string{"cmp", "errors", "iter", "maps", "slices"}
 // goroutineFile is the one file of the library that starts goroutines.
 const goroutineFile = "tasks.go"
 
+// interruptFiles are the files of package raft that may use context.AfterFunc: a
+// context's end interrupts a connection there, by a call that cannot block.
+var interruptFiles = []string{"http_*.go"}
+
 // channelFiles are the files of package raft that may use channels and select:
-// the loops, the edges, and the helper that Stop waits on.
+// the loops, the edges, the helper that Stop waits on, and the call that Do waits
+// on.
 var channelFiles = []string{
-	"tasks.go",
+	"tasks.go", "proposal.go",
 	"inbox.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go",
 	"peer.go", "log_writer.go", "applier.go",
 	"transporter.go", "http_*.go", "event_dispatcher.go", "test_utils.go", "cluster*.go",
@@ -171,6 +176,9 @@ func checkGoroutines(f *goFile) (found []finding) {
 		"sync":    {"WaitGroup"}, // its method Go starts one
 		"time":    {"AfterFunc"},
 		"context": {"AfterFunc"},
+	}
+	if f.inRoot() && matches(interruptFiles, f.base()) {
+		delete(starters, "context")
 	}
 	for p, names := range starters {
 		for _, use := range f.uses(p, oneOf(names...)) {
