@@ -88,6 +88,7 @@ var bites = []struct {
 	{"goroutine", "peer.go", `package raft; import "time"; var t = time.AfterFunc`, "time.AfterFunc starts goroutines"},
 	{"goroutine", "peer.go", `package raft; import c "context"; var t = c.AfterFunc`, "context.AfterFunc starts goroutines"},
 	{"goroutine", "http_stream.go", `package raft; import "context"; var t = context.AfterFunc`, ""},
+	{"goroutine", "leader.go", `package raft; import "time"; var t = time.AfterFunc`, ""},
 	{"goroutine", "tasks.go", `package raft; import "sync"; type t struct { sync.WaitGroup }; func f() { go f() }`, ""},
 	{"goroutine", "peer_test.go", `package raft; func f() { go f() }`, ""},
 	{"goroutine", "cmd/raftd/main.go", `package main; func f() { go f() }`, ""},

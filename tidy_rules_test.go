@@ -27,17 +27,19 @@ var ruleImports = []string{"cmp", "errors", "iter", "maps", "slices"}
 // goroutineFile is the one file of the library that starts goroutines.
 const goroutineFile = "tasks.go"
 
-// interruptFiles are the files of package raft that may use context.AfterFunc: a
-// context's end interrupts a connection there, by a call that cannot block.
-var interruptFiles = []string{"http_*.go"}
+// interruptFiles are the files of package raft that may use AfterFunc of packages
+// time and context. The function that it starts must only put into the inbox or
+// close a connection: Stop does not wait for it.
+var interruptFiles = []string{"leader.go", "link.go", "http_*.go"}
 
 // channelFiles are the files of package raft that may use channels and select:
-// the loops, the edges, the helper that Stop waits on, and the call that Do waits
-// on.
+// the helper that Stop waits on, the loops, where callers meet the loop, and the
+// edges.
 var channelFiles = []string{
-	"tasks.go", "proposal.go",
-	"inbox.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go",
-	"peer.go", "log_writer.go", "applier.go",
+	"tasks.go",
+	"inbox.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go", "membership.go",
+	"peer.go", "link.go", "log_writer.go", "applier.go",
+	"lifecycle.go", "run.go", "proposal.go", "propose.go", "receive.go",
 	"transporter.go", "http_*.go", "event_dispatcher.go", "test_utils.go", "cluster*.go",
 }
 
@@ -179,6 +181,7 @@ func checkGoroutines(f *goFile) (found []finding) {
 	}
 	if f.inRoot() && matches(interruptFiles, f.base()) {
 		delete(starters, "context")
+		delete(starters, "time")
 	}
 	for p, names := range starters {
 		for _, use := range f.uses(p, oneOf(names...)) {
