@@ -7,11 +7,9 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-<<<<<<< HEAD
 require (
 	github.com/stretchr/testify v1.12.1
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
-=======
+
 require github.com/gorilla/mux v1.8.1
->>>>>>> http

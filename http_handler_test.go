@@ -158,7 +158,7 @@ func TestFault114_OversizeRequestIsRefused(t *testing.T) {
 	}{
 		{"declared", "Content-Length: 1048577\r\n", strings.NewReader(""), 413},
 		{"declared, the most there is", "Content-Length: 9223372036854775807\r\n", strings.NewReader(""), 413},
-		{"chunked without end", "Transfer-Encoding: chunked\r\n", endless{}, 413},
+		{"chunked without end", "Transfer-Encoding: chunked\r\n", endlessBody{}, 413},
 		{"packed", "Content-Length: 4\r\nContent-Encoding: gzip\r\n", strings.NewReader("\x1f\x8b\x08\x00"), 415},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -184,10 +184,10 @@ func TestFault114_OversizeRequestIsRefused(t *testing.T) {
 	}
 }
 
-// endless is a chunked body that never ends.
-type endless struct{}
+// endlessBody is a chunked body that never ends.
+type endlessBody struct{}
 
-func (endless) Read(b []byte) (int, error) {
+func (endlessBody) Read(b []byte) (int, error) {
 	return copy(b, "400\r\n"+strings.Repeat("x", 1024)+"\r\n"), nil
 }
 
