@@ -23,12 +23,12 @@ func standing(name string, storeID uint64, terms []uint64, configurations ...*co
 	return r
 }
 
-// request is what the server asks of others when it stands for election.
-func request(r *replica, to string, toStoreID uint64) *RequestVoteRequest {
+// ask is what the server asks of others when it stands for election.
+func ask(r *replica, to string, toStoreID uint64) *RequestVoteRequest {
 	last := r.log.last()
 	return &RequestVoteRequest{
 		Term: r.term, LastLogIndex: last.index, LastLogTerm: last.term, CandidateName: r.name,
-		ClusterID: r.clusterID, To: to, StoreID: r.storeID, ToStoreID: toStoreID, InitialDigest: r.initial.digest(),
+		ClusterID: r.clusterID, To: to, StoreID: r.storeID, ToStoreID: toStoreID, InitialDigest: r.initialDigest(),
 	}
 }
 
@@ -40,7 +40,7 @@ func TestRemovedServerStillStands(t *testing.T) {
 	d := standing("d", 4, []uint64{1, 1, 1}, all, without)
 	a, b := standing("a", 1, []uint64{1, 1}, all), standing("b", 2, []uint64{1, 1}, all)
 	if a.campaign(); true {
-		if granted, _ := d.vote(request(a, "d", 4), false); granted {
+		if granted, _ := d.vote(ask(a, "d", 4), false); granted {
 			t.Fatal("d votes for a shorter log")
 		}
 	}
@@ -53,7 +53,7 @@ func TestRemovedServerStillStands(t *testing.T) {
 		t.Fatal("d counts its own vote")
 	}
 	for _, voter := range []*replica{a, b} {
-		granted, refused := voter.vote(request(d, voter.name, voter.storeID), false)
+		granted, refused := voter.vote(ask(d, voter.name, voter.storeID), false)
 		if !granted {
 			t.Fatalf("%s refuses d its vote (%d)", voter.name, refused)
 		}
@@ -104,7 +104,7 @@ func TestVoterWithAnOldBindingVotes(t *testing.T) {
 	c.campaign()
 	count := newElection(c, false)
 	for _, voter := range []*replica{d, e} {
-		granted, refused := voter.vote(request(c, voter.name, voter.storeID), false)
+		granted, refused := voter.vote(ask(c, voter.name, voter.storeID), false)
 		if !granted {
 			t.Errorf("%s refuses the only log that can win (%d)", voter.name, refused)
 		}
@@ -121,7 +121,7 @@ func TestUnboundStrangerIsRefused(t *testing.T) {
 	a := standing("a", 1, []uint64{1}, bound(1, "a", "b", "c"))
 	stranger := newReplica("x", identity{storeID: 8, initial: toyConfiguration("a", "x")}, ballot{term: 6})
 	stranger.campaign()
-	granted, refused := a.vote(request(stranger, "a", 0), false)
+	granted, refused := a.vote(ask(stranger, "a", 0), false)
 	if granted || refused == refusedNot || a.term != 1 {
 		t.Errorf("granted %t, refused %d, term %d", granted, refused, a.term)
 	}
