@@ -404,3 +404,61 @@ func TestFault081_WipedServerIsNobody(t *testing.T) {
 		t.Errorf("%s leads with a server that lost its log:\n%s", s.leads(), strings.TrimSpace(s.out.String()))
 	}
 }
+
+// TestFault081_RefillWaitsForTheCommit: b was down from the beginning; a and c
+// went on, and c was bound by an entry that b lacks. c loses its store and joins
+// anew. It is sent nothing before the entry of the join is committed, for which b
+// must have all of the log: else c, with the beginning of the log, in which its
+// name is not bound, and b could elect each other when a is gone. (Were c started
+// with the initial configuration once more, b and it could not be told from a
+// cluster that is only beginning.)
+func TestFault081_RefillWaitsForTheCommit(t *testing.T) {
+	for letters := range 12 {
+		s := played(t, `cluster a b c batch=1
+			timeout a
+			deliver a->b
+			drop a->c
+			deliver b->a
+			deliver a->b
+			deliver b->a
+			crash b
+			drop
+			lost a
+			heartbeat a
+			quiet
+			heartbeat a
+			quiet
+			propose a x
+			propose a y
+			quiet
+			wipe c`)
+		a, b, c := s.server("a"), s.server("b"), s.server("c")
+		c.disk.initial = newConfiguration(0, nil) // it waits to be joined
+		s.play(t, "restart c\nrestart b")
+		if m := a.configuration().find("c"); a.commitIndex != a.log.end || m.storeID == 0 || b.log.end != 1 {
+			t.Fatalf("%v; %v", a, b)
+		}
+		// Both answer a heartbeat, c from its new store.
+		a.office.answeredFrom(a.configuration(), "b", b.storeID)
+		a.office.answeredFrom(a.configuration(), "c", c.storeID)
+		s.play(t, "join a c")
+		if a.configuration().votes("c") {
+			t.Fatalf("%v", a)
+		}
+		for range letters { // what a and c say to each other arrives first
+			for i, l := range s.letters {
+				if l.to == "c" || l.from == "c" {
+					s.arrive(s.take(i))
+					break
+				}
+			}
+		}
+		s.play(t, "crash a\ndrop")
+		for range 3 {
+			s.play(t, "timeout c\nquiet\ntimeout b\nquiet")
+		}
+		if s.leads() != "" {
+			t.Errorf("after %d letters %s leads without y", letters, s.leads())
+		}
+	}
+}

@@ -201,7 +201,7 @@ func (l *eventLoop) employ() {
 		}
 	}
 	for i := range c.members {
-		if m := &c.members[i]; m.name != l.raft.name && o.senders[m.name] == nil {
+		if m := &c.members[i]; l.raft.mayServe(m) && o.senders[m.name] == nil {
 			next := o.start
 			if match := o.match[m.name]; match > 0 {
 				next = match + 1
