@@ -20,7 +20,8 @@ type progress struct {
 // flight is a request under way.
 type flight struct {
 	sequence uint64
-	last     uint64 // index of its last entry
+	first    uint64 // index of its first entry
+	last     uint64 // and of its last
 	bytes    int
 }
 
@@ -44,7 +45,7 @@ func (p *progress) room() int { return max(1, min(maxBatchBytes, maxInFlightByte
 func (p *progress) sent(last uint64, bytes int) uint64 {
 	p.sequence++
 	if last >= p.next {
-		p.window = append(p.window, flight{p.sequence, last, bytes})
+		p.window = append(p.window, flight{p.sequence, p.next, last, bytes})
 		p.bytes += bytes
 		p.next = last + 1
 	}
@@ -73,9 +74,12 @@ func (p *progress) refused(sequence, prev, shared uint64) {
 	p.restart()
 }
 
-// lost forgets what is under way: the connection broke, or an answer is overdue.
+// lost forgets what is under way, and goes back to the first entry of it: the
+// connection broke, or an answer is overdue.
 func (p *progress) lost() {
-	p.next = p.matched + 1
+	if len(p.window) > 0 {
+		p.next = max(p.matched+1, min(p.next, p.window[0].first))
+	}
 	p.restart()
 }
 
