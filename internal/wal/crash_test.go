@@ -125,10 +125,7 @@ func (p *pathRun) oldOrNew(promised bool) string {
 // TestCrashAtEveryCall stops the machine at every call of every path, with several
 // possible disks at each.
 func TestCrashAtEveryCall(t *testing.T) {
-	seeds := uint64(12)
-	if testing.Short() {
-		seeds = 3
-	}
+	seeds := scale(10)
 	for _, path := range paths {
 		t.Run(path.name, func(t *testing.T) {
 			calls := 0
@@ -164,8 +161,11 @@ func TestErrorAtEveryCall(t *testing.T) {
 		"ENOSPC":      func(vfs.Op) error { return syscall.ENOSPC },
 		"short write": func(vfs.Op) error { return &vfs.ShortWrite{N: 40, Err: syscall.ENOSPC} },
 	}
-	for _, path := range paths {
+	for i, path := range paths {
 		for name, fault := range faults {
+			if scale(10) != 10 && i%4 != 0 {
+				continue
+			}
 			t.Run(fmt.Sprint(path.name, " ", name), func(t *testing.T) {
 				for round, done := 0, false; !done || round%2 == 1; round++ {
 					calls := round / 2

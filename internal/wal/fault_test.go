@@ -53,7 +53,7 @@ func TestFault002_HardStateIsOldOrNew(t *testing.T) {
 	old, next := HardState{7, "a"}, HardState{8, strings.Repeat("long name ", 200)}
 	calls := 0
 	for done := false; !done; calls++ {
-		for seed := range uint64(40) {
+		for seed := range scale(40) {
 			d := newDisk(t, 0)
 			s := d.open()
 			d.must(s.SaveHardState(old))
@@ -232,10 +232,7 @@ func TestFault095_RotIsRefusedNeverCut(t *testing.T) {
 		path := filepath.Join(testDir, name)
 		content, err := d.Bytes(path)
 		d.must(err)
-		step := int64(11)
-		if testing.Short() {
-			step = 101
-		}
+		step := int64(1100/scale(100) + 2)
 		for bit := int64(0); bit < int64(len(content))*8; bit += step {
 			if bit/8 > 600 && content[bit/8] == 0 && bit%61 != 0 {
 				continue // long stretches of zeros need no more than a sample
@@ -274,7 +271,7 @@ func TestFault096_RotIsFoundByRead(t *testing.T) {
 	path := d.lastSegment()
 	content, err := d.Bytes(path)
 	d.must(err)
-	for bit := int64(512 * 8); bit < int64(40*(64+232)+512)*8; bit += 71 {
+	for bit := int64(512 * 8); bit < int64(40*(64+232)+512)*8; bit += int64(7100/scale(100) + 2) {
 		rotten := bytes.Clone(content)
 		rotten[bit/8] ^= 1 << (bit % 8)
 		d.must(d.SetBytes(path, rotten))
@@ -368,7 +365,7 @@ func TestFault101_LeftoverTemporaryFilesAreSwept(t *testing.T) {
 func TestFault103_TruncationNeverComesBack(t *testing.T) {
 	for calls := 0; ; calls++ {
 		completed := 0
-		for seed := range uint64(30) {
+		for seed := range scale(30) {
 			d, want := newDisk(t, 2048), image{first: 1}
 			s := d.open()
 			b := records(0, 1, 1, 8, 150)
@@ -494,13 +491,16 @@ func TestFault106_PartialWipeIsNotAFreshStore(t *testing.T) {
 		}
 	}
 	cases := map[string]func(d *disk){
-		"identity gone":                removing(identityNameA, identityNameB),
-		"hard state gone":              removing(stateNameA, stateNameB),
-		"log gone":                     removing(segmentName(1)),
-		"all but the log gone":         removing(identityNameA, identityNameB, stateNameA, stateNameB),
-		"all but the hard state gone":  removing(identityNameA, identityNameB, segmentName(1)),
-		"only the identity left":       removing(stateNameA, stateNameB, segmentName(1)),
-		"hard state zeroed":            func(d *disk) { d.must(d.SetBytes(path(stateNameA), make([]byte, 4096))); d.must(d.Remove(path(stateNameB))) },
+		"identity gone":               removing(identityNameA, identityNameB),
+		"hard state gone":             removing(stateNameA, stateNameB),
+		"log gone":                    removing(segmentName(1)),
+		"all but the log gone":        removing(identityNameA, identityNameB, stateNameA, stateNameB),
+		"all but the hard state gone": removing(identityNameA, identityNameB, segmentName(1)),
+		"only the identity left":      removing(stateNameA, stateNameB, segmentName(1)),
+		"hard state zeroed": func(d *disk) {
+			d.must(d.SetBytes(path(stateNameA), make([]byte, 4096)))
+			d.must(d.Remove(path(stateNameB)))
+		},
 		"both hard states of no bytes": func(d *disk) { d.must(d.SetBytes(path(stateNameA), nil)); d.must(d.SetBytes(path(stateNameB), nil)) },
 	}
 	for name, wipe := range cases {

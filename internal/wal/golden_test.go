@@ -19,9 +19,9 @@ var golden = []struct {
 	{"record", func() []byte { return record(0x0102030405060708, 9, 7, []byte("data")) },
 		"08000000 fc7f1570 0900000000000000 0700000000000000 0100 0400 6e616d65 64617461"},
 	{"segment header", func() []byte {
-		h := segmentHeader{storeID: 0x1122334455667788, clusterID: 0x0102030405060708, number: 3, first: 90, allocated: 1 << 18, prev: 0xcafe}
+		h := segmentHeader{storeID: 0x1122334455667788, clusterID: 0x0102030405060708, number: 3, first: 90, allocated: 1 << 18, commit: 80, prev: 0xcafe}
 		return h.encode()
-	}, "474f52414654574c 01000000 ef277b87 8877665544332211 0807060504030201 0300000000000000 5a00000000000000 0000040000000000 feca0000 c1422cf7"},
+	}, "474f52414654574c 01000000 ef277b87 8877665544332211 0807060504030201 0300000000000000 5a00000000000000 0000040000000000 5000000000000000 feca0000 854d8afb"},
 	{"batch", func() []byte {
 		body := record(1, 9, 7, []byte("d"))
 		h := batchHeader{kind: kindAppend, prev: 0xbeef, count: 1, length: uint32(len(body)), first: 9, commit: 8, segment: 3, offset: 512}

@@ -143,3 +143,12 @@ func (d *disk) must(err error) {
 }
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x10c)) }
+
+// scale cuts a number of repetitions down where they are slow: with -short, and
+// under the race detector, which one goroutine has little to tell.
+func scale(n uint64) uint64 {
+	if testing.Short() || raceDetector {
+		return max(n/10, 2)
+	}
+	return n
+}

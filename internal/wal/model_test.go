@@ -41,12 +41,13 @@ func (w *world) differs(s *Store) string {
 // modelRun drives a store and a world with the same operations.
 type modelRun struct {
 	*disk
-	rng   *rand.Rand
-	store *Store
-	world world
-	term  uint64
-	later []func() // what waits to be run in the background
-	trace []string
+	rng    *rand.Rand
+	store  *Store
+	world  world
+	term   uint64
+	cursor uint64   // of a reader
+	later  []func() // what waits to be run in the background
+	trace  []string
 }
 
 func newModelRun(t testing.TB, seed uint64) *modelRun {
@@ -151,6 +152,34 @@ func (m *modelRun) check(when string) {
 	if diff := m.world.differs(m.store); diff != "" {
 		m.Fatalf("%s: %s\nafter %q", when, diff, m.trace)
 	}
+	for range 3 {
+		m.read()
+	}
+}
+
+// read takes a step as a reader that goes on where it stopped, or starts anew.
+func (m *modelRun) read() {
+	w := &m.world
+	if len(w.records) == 0 {
+		return
+	}
+	if m.cursor < w.first || m.cursor > w.last() {
+		m.cursor = w.first + m.rng.Uint64N(uint64(len(w.records)))
+	}
+	to := m.cursor + m.rng.Uint64N(w.last()-m.cursor+1)
+	b, err := m.store.Read(nil, m.cursor, to, m.rng.IntN(1500))
+	m.must(err)
+	if len(b) == 0 {
+		m.Fatal("read nothing")
+	}
+	for ; len(b) > 0; m.cursor++ {
+		r, rest, err := NextRecord(b)
+		m.must(err)
+		if m.cursor > to || !bytes.Equal(r, w.records[m.cursor-w.first]) {
+			m.Fatalf("reading %d to %d: a wrong record %d\nafter %q", m.cursor, to, r.Index(), m.trace)
+		}
+		b = rest
+	}
 }
 
 // crashDuring does an operation and stops the machine at one of its calls: the
@@ -241,11 +270,7 @@ func (m *modelRun) run(steps int) {
 // TestModel drives stores with random operations, crashes and restarts, and
 // compares them with a model after each.
 func TestModel(t *testing.T) {
-	runs := uint64(2000)
-	if testing.Short() {
-		runs = 200
-	}
-	for seed := range runs {
+	for seed := range scale(2000) {
 		m := newModelRun(t, seed)
 		m.run(40)
 		if t.Failed() {

@@ -42,6 +42,7 @@ func (s *Store) recover(numbers []uint64, visitor Visitor) error {
 	r := &recovery{store: s, visitor: visitor, window: window{buf: make([]byte, min(largest, 1<<20))}}
 	s.view.first = segs[0].header.first
 	s.view.last = s.view.first - 1
+	s.view.commit = segs[0].header.commit
 	unbegun := false
 	for i, seg := range segs {
 		if err := r.walk(seg); err != nil {

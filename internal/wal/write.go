@@ -114,6 +114,9 @@ func (s *Store) Seal(commit uint64) error {
 
 // write puts a batch at the end of the log, syncs it, and shows it to the readers.
 func (s *Store) write(h *batchHeader, bufs [][]byte) error {
+	// Also for a caller that knows less than the log: a batch that has the highest
+	// commit index may be compacted away before the next one.
+	h.commit = max(h.commit, s.CommitIndex())
 	if err := s.reserve(h.size(), h.commit); err != nil {
 		return s.fail(err)
 	}
@@ -224,6 +227,7 @@ func (s *Store) roll(size int64, commit uint64) error {
 		clusterID: s.identity.ClusterID,
 		number:    w.seg.header.number + 1,
 		first:     last + 1,
+		commit:    commit,
 		prev:      end.checksum,
 	}
 	next, err := s.createSegment(header, size)
