@@ -294,7 +294,7 @@ func (r *AppendEntriesRequest) recordsFromEntries(seed uint32) ([]byte, error) {
 		}
 		record := wal.Record(records[start:])
 		record.Stamp(pb.GetIndex(), pb.GetTerm(), seed)
-		if pb.Checksum != nil && pb.GetChecksum() != record.Checksum() {
+		if sum := pb.GetChecksum(); sum != 0 && sum != record.Checksum() {
 			return nil, fmt.Errorf("%w: checksum of the entry at index %d, term %d", ErrMessage, pb.GetIndex(), pb.GetTerm())
 		}
 	}
@@ -303,6 +303,9 @@ func (r *AppendEntriesRequest) recordsFromEntries(seed uint32) ([]byte, error) {
 
 // appendRecord appends the entry as a record whose place and checksum are open.
 func appendRecord(dst []byte, pb *protobuf.LogEntry) ([]byte, error) {
+	if pb == nil {
+		return dst, fmt.Errorf("%w: an entry is null", ErrMessage)
+	}
 	if pb.GetKind() > maxKind {
 		return dst, fmt.Errorf("%w: an entry of kind %d", ErrMessage, pb.GetKind())
 	}
@@ -448,12 +451,13 @@ type appendedFields struct {
 type appendedExported AppendEntriesResponse
 
 // MarshalJSON gives all values of the response, under the names of its methods
-// and fields.
-func (r *AppendEntriesResponse) MarshalJSON() ([]byte, error) {
+// and fields. It has a value receiver so that a response which is no pointer
+// keeps its term as well.
+func (r AppendEntriesResponse) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		appendedFields
-		*appendedExported
-	}{appendedFields{&r.term, r.index, r.commitIndex, r.success}, (*appendedExported)(r)})
+		appendedExported
+	}{appendedFields{&r.term, r.index, r.commitIndex, r.success}, appendedExported(r)})
 }
 
 // UnmarshalJSON takes what MarshalJSON gave. ErrMessage says that the term is

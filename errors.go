@@ -63,6 +63,9 @@ var (
 	// is not registered, does not decode, or its Apply panicked. The server
 	// still votes and stores; it applies nothing more until it is restarted.
 	ErrHalted = errors.New("raft: apply halted")
+	// ErrStillRunning says that Start was called before everything of the last
+	// run has ended, because the application still blocks it.
+	ErrStillRunning = errors.New("raft: the last run has not ended")
 	// ErrInvariant says that the server found its own state contradictory and
 	// stopped, keeping its files as evidence.
 	ErrInvariant = errors.New("raft: broken invariant")

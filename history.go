@@ -18,13 +18,13 @@ func (id entryID) newerThan(other entryID) bool {
 // costs memory per term, not per entry. Copies share their runs; the methods
 // that change a history never change what a copy sees.
 type history struct {
-	base entryID // the entry before the first one: {0, 0}, or a snapshot's last
-	end  uint64  // index of the last entry
-	runs []run   // ascending; each holds until the next begins
+	base entryID   // the entry before the first one: {0, 0}, or a snapshot's last
+	end  uint64    // index of the last entry
+	runs []termRun // ascending; each holds until the next begins
 }
 
-// run is a stretch of entries of one term.
-type run struct{ first, term uint64 }
+// termRun is a stretch of entries of one term.
+type termRun struct{ first, term uint64 }
 
 // last is the ID of the last entry, or of the one before the first.
 func (h *history) last() entryID {
@@ -50,7 +50,7 @@ func (h *history) holds(id entryID) bool {
 
 // runAt returns the position of the run that index lies in.
 func (h *history) runAt(index uint64) int {
-	i, found := slices.BinarySearchFunc(h.runs, index, func(r run, index uint64) int {
+	i, found := slices.BinarySearchFunc(h.runs, index, func(r termRun, index uint64) int {
 		switch {
 		case r.first < index:
 			return -1
@@ -71,7 +71,7 @@ func (h *history) append(term, count uint64) {
 		return
 	}
 	if n := len(h.runs); n == 0 || h.runs[n-1].term != term {
-		h.runs = append(slices.Clip(h.runs), run{h.end + 1, term})
+		h.runs = append(slices.Clip(h.runs), termRun{h.end + 1, term})
 	}
 	h.end += count
 }

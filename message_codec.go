@@ -82,8 +82,8 @@ func decodeMessage(r io.Reader, m message, limit int) (int, error) {
 	return len(b), m.parse(b)
 }
 
-// readBounded reads r to its end. It keeps no more memory than about twice what
-// r delivers, whatever r says of itself.
+// readBounded reads r to its end. What it allocates is in proportion to what r
+// delivers, whatever that says of itself.
 func readBounded(r io.Reader, limit int) ([]byte, error) {
 	b := make([]byte, 0, min(512, limit+1))
 	if sized, ok := r.(interface{ Len() int }); ok {
@@ -102,7 +102,7 @@ func readBounded(r io.Reader, limit int) ([]byte, error) {
 			return b, err
 		}
 		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+			b = append(make([]byte, 0, min(2*cap(b), limit+1)), b...)
 		}
 	}
 }

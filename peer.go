@@ -1,8 +1,14 @@
 package raft
 
 import (
+	"context"
+	"errors"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/goraft/raft/internal/wal"
 )
 
 // Peer is another member as Peers and transporters see it.
@@ -19,3 +25,247 @@ type Peer struct {
 // LastActivity is when the peer last answered this server while it led, or the
 // zero time.
 func (p *Peer) LastActivity() time.Time { return p.lastActivity }
+
+// leaderView is what a leader's senders may see: the log of one term as of one
+// turn. A deposed leader shows no more, so that nothing of a later term ever
+// leaves in its name.
+type leaderView struct {
+	logView
+	term        uint64
+	commitIndex uint64
+}
+
+// sender is the heartbeat goroutine of one peer: it brings the peer's log in
+// line with the leader's and tells it that the leader lives. It owns nextIndex
+// and what is under way, a guess; what the peer stores is for the event loop to
+// know.
+type sender struct {
+	*run
+	ctx      context.Context
+	cancel   context.CancelFunc
+	term     uint64
+	member   member
+	peer     *Peer
+	rand     *rand.Rand
+	view     atomic.Pointer[leaderView]
+	wake     chan struct{} // holds a token when there is a new view
+	answers  chan answer
+	progress progress
+	request  AppendEntriesRequest // of the stream, used again
+	digest   uint64
+	busy     atomic.Int32 // single calls under way
+	link     link
+	lastSent time.Time
+	lastWord time.Time // of the peer
+}
+
+// answer is what became of one request.
+type answer struct {
+	link     uint64 // generation of the stream that it came by, 0 for a call
+	sequence uint64
+	prev     uint64 // the request's PrevLogIndex, for a call
+	sent     time.Time
+	response *AppendEntriesResponse // nil if there is none
+}
+
+// newSender starts to serve a member; next is the first entry that it may lack.
+func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
+	ctx, cancel := context.WithCancel(o.ctx)
+	s := &sender{
+		run: l.run, ctx: ctx, cancel: cancel, term: o.term, member: *m,
+		peer:     &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID},
+		rand:     rand.New(rand.NewPCG(l.rand.Uint64(), l.rand.Uint64())),
+		wake:     make(chan struct{}, 1),
+		answers:  make(chan answer, 2*maxInFlight),
+		progress: newProgress(next),
+		digest:   l.raft.initial.digest(),
+		lastWord: time.Now(),
+	}
+	s.request = AppendEntriesRequest{
+		Term: o.term, LeaderName: l.raft.name, ClusterID: l.raft.clusterID, To: m.name,
+		StoreID: l.raft.storeID, ToStoreID: m.storeID, InitialDigest: s.digest,
+	}
+	s.tasks.Go("peer:"+m.name, s.loop)
+	return s
+}
+
+// serves reports whether the sender still suits the member.
+func (s *sender) serves(m *member) bool {
+	return s.member.incarnation == m.incarnation && s.member.connectionString == m.connectionString && s.member.storeID == m.storeID
+}
+
+// show gives the sender a newer view.
+func (s *sender) show(view *leaderView) {
+	old := s.view.Swap(view)
+	if old != nil && old.terms.end == view.terms.end {
+		return // a commit index alone waits for the next heartbeat
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// loop serves the peer until the office ends or the member changes.
+func (s *sender) loop() {
+	defer s.link.close()
+	timer := time.NewTimer(s.interval())
+	defer timer.Stop()
+	for s.ctx.Err() == nil {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.wake:
+		case a := <-s.answers:
+			s.answered(a)
+		case o := <-s.link.opened():
+			s.opened(o)
+		case <-timer.C:
+			timer.Reset(s.tick())
+		}
+		s.connect()
+		s.pump()
+	}
+}
+
+// interval is the time between two messages: the heartbeat interval, less up to
+// a tenth, so that no two peers' timers run together.
+func (s *sender) interval() time.Duration {
+	d := s.settings.heartbeat()
+	return d - time.Duration(s.rand.Int64N(int64(d/10)+1))
+}
+
+// tick sends a heartbeat if nothing was sent for an interval, and gives up on
+// what is overdue. It returns when to look again.
+func (s *sender) tick() time.Duration {
+	now, interval := time.Now(), s.interval()
+	if overdue := s.settings.electionTimeout(); now.Sub(s.lastWord) > overdue {
+		if s.link.stream != nil {
+			s.broken()
+		} else if len(s.progress.window) > 0 {
+			s.progress.lost()
+		}
+		s.lastWord = now
+	}
+	if rest := interval - now.Sub(s.lastSent); rest > 0 {
+		return rest
+	}
+	s.heartbeat()
+	return interval
+}
+
+// pump sends what the window and the link have room for.
+func (s *sender) pump() {
+	view := s.view.Load()
+	for view != nil && s.ctx.Err() == nil && s.mayCarry() && s.progress.next <= view.terms.end && s.progress.maySend() {
+		records, last, err := view.read(s.progress.next, view.terms.end, s.progress.room())
+		if err != nil {
+			s.unreadable(err)
+			return
+		}
+		if !s.send(view, records, last) {
+			return
+		}
+	}
+}
+
+// mayCarry reports whether the link takes entries now: a stream any number, single
+// calls one after the other.
+func (s *sender) mayCarry() bool {
+	return s.link.stream != nil || s.link.calls() && len(s.progress.window) == 0 && s.busy.Load() < maxCalls
+}
+
+// heartbeat tells the peer that the leader lives, and what is committed. It names
+// the last entry sent, so that the loss of one comes to light.
+func (s *sender) heartbeat() {
+	if view := s.view.Load(); view != nil && (s.link.stream != nil || s.link.calls() && s.busy.Load() < maxCalls) {
+		s.send(view, nil, s.progress.next-1)
+	}
+}
+
+// send sends one request with the records from nextIndex to last, or none.
+func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
+	prev := s.progress.next - 1
+	sequence := s.progress.sent(last, len(records))
+	s.lastSent = time.Now()
+	req := &s.request
+	if s.link.stream == nil {
+		req = new(AppendEntriesRequest)
+		*req = s.request
+	}
+	req.PrevLogIndex, req.PrevLogTerm = prev, view.terms.termAt(prev)
+	req.CommitIndex, req.Sequence, req.records = view.commitIndex, sequence, records
+	if s.link.stream == nil {
+		s.callAppend(req)
+		return true
+	}
+	if err := s.link.stream.Send(req); err != nil {
+		s.broken()
+		return false
+	}
+	s.link.note(flightNote{sequence: sequence, prev: prev, sent: s.lastSent})
+	return true
+}
+
+// answered takes an answer: as a guess for what to send next, and to the event
+// loop as evidence.
+func (s *sender) answered(a answer) {
+	if a.link != 0 && (s.link.stream == nil || a.link != s.link.generation) {
+		return // from a connection that was given up
+	}
+	if a.response == nil {
+		s.unanswered(a)
+		return
+	}
+	if a.link != 0 {
+		note, ok := s.link.find(a.response.Sequence)
+		if !ok {
+			return
+		}
+		a.sequence, a.prev, a.sent = note.sequence, note.prev, note.sent
+	}
+	response, view := a.response, s.view.Load()
+	if response.From != "" && response.From != s.member.name || response.success && response.index > view.terms.end {
+		return
+	}
+	s.lastWord = time.Now()
+	s.inbox.put(&ack{term: s.term, name: s.member.name, response: response, took: s.lastWord.Sub(a.sent)})
+	switch {
+	case response.term != s.term || response.Refused != refusedNot:
+	case response.success:
+		s.progress.accepted(a.sequence, response.index)
+	default:
+		hint := entryID{response.ConflictIndex, response.ConflictTerm}
+		s.progress.refused(a.sequence, a.prev, view.terms.lastShared(hint).index)
+	}
+}
+
+// unanswered takes notice that a request got no answer.
+func (s *sender) unanswered(a answer) {
+	if s.events.listens(HeartbeatIntervalEventType) {
+		s.events.dispatch(HeartbeatIntervalEventType, &Peer{Name: s.peer.Name, ConnectionString: s.peer.ConnectionString}, nil)
+	}
+	if a.link != 0 {
+		s.broken()
+	} else if a.sequence > s.progress.restarts {
+		s.progress.lost()
+	}
+}
+
+// broken gives up the stream and what was under way on it.
+func (s *sender) broken() {
+	s.link.drop(s.settings.heartbeat())
+	s.progress.lost()
+}
+
+// unreadable takes notice that the log cannot be read. If what is on disk is
+// damaged this server must not lead; a view that is out of date is no harm.
+func (s *sender) unreadable(err error) {
+	term := s.term
+	s.inbox.put(control(func(l *eventLoop) {
+		if l.office != nil && l.office.term == term && (errors.Is(err, wal.ErrCorrupt) || errors.Is(err, wal.ErrFailed)) {
+			l.fail(err)
+		}
+	}))
+	s.progress.lost()
+}

@@ -171,6 +171,7 @@ type appendAnswer struct {
 	adopted    bool   // the server's cluster changed: identity must be saved
 	reset      bool   // with the log emptied before
 	appendFrom uint64 // entries of the request from this index on are new, 0 if none
+	truncated  bool   // and replace others
 }
 
 // appendEntries is the receiver's side of AppendEntries (Figure 2): it verifies
@@ -215,9 +216,9 @@ func (r *replica) take(answer appendAnswer, req *AppendEntriesRequest, b *batch)
 		if from <= r.commitIndex {
 			return answer, errConflict
 		}
+		answer.appendFrom, answer.truncated = from, from <= r.log.end
 		r.truncate(from)
 		r.extend(b, from)
-		answer.appendFrom = from
 	}
 	answer.success, answer.match = true, b.end
 	r.commit(min(req.CommitIndex, b.end))

@@ -2,7 +2,14 @@ package raft
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
 	"time"
+
+	"github.com/goraft/raft/internal/vfs"
 )
 
 // Server is one member of a cluster. All methods may be called from any
@@ -131,4 +138,156 @@ type Settings interface {
 	SetTransporter(t Transporter)
 	// FlushCommitIndex makes the commit index that a restart begins with exact.
 	FlushCommitIndex()
+}
+
+// server is a handle: what it holds is fixed, or safe to share. The protocol's
+// state is the event loop's alone, one for each run.
+type server struct {
+	eventDispatcher
+	name             string
+	path             string
+	connectionString string
+	stateMachine     StateMachine
+	context          interface{}
+	options          options
+	settings         settings
+	lifecycle        lifecycle
+}
+
+var _ Server = (*server)(nil)
+
+// NewServer makes a server that is Stopped. name must be unique in the cluster
+// and must not change; path is the server's own directory, which is created if
+// it is missing; connectionString is how transports of other servers reach this
+// one. stateMachine may be nil; context is handed to commands by way of Context.
+//
+// The error names a parameter or an option that makes no sense. A nil
+// transporter panics, as it did in goraft.
+func NewServer(name string, path string, transporter Transporter, stateMachine StateMachine, ctx interface{}, connectionString string, opts ...Option) (Server, error) {
+	if name == "" {
+		return nil, errors.New("raft.Server: Name cannot be blank")
+	}
+	if len(name) > maxNameBytes {
+		return nil, &OptionError{"name", fmt.Sprintf("longer than %d bytes", maxNameBytes)}
+	}
+	if transporter == nil {
+		panic("raft: Transporter required")
+	}
+	s := &server{
+		name: name, path: path, connectionString: connectionString,
+		stateMachine: stateMachine, context: ctx,
+		options: options{
+			logger: slog.Default(), registry: defaultRegistry, fs: vfs.OS(), seed: rand.Uint64,
+			electionTimeout: DefaultElectionTimeout, heartbeatInterval: DefaultHeartbeatInterval,
+			maxEntryBytes: DefaultMaxEntryBytes, maxUncommittedBytes: DefaultMaxUncommittedBytes,
+			maxSegmentBytes: DefaultMaxSegmentBytes, preVote: true,
+		},
+	}
+	for _, opt := range opts {
+		opt(&s.options)
+	}
+	if err := s.options.validate(); err != nil {
+		return nil, err
+	}
+	s.source = s
+	s.settings.election.Store(int64(s.options.electionTimeout))
+	s.settings.beat.Store(int64(s.options.heartbeatInterval))
+	s.settings.transport.Store(&transporter)
+	s.lifecycle.turn = make(chan struct{}, 1)
+	return s, nil
+}
+
+// now is what the server is: of the run that it is in, or of the last one.
+func (s *server) now() *published {
+	if r := s.lifecycle.run.Load(); r != nil {
+		return r.published.Load()
+	}
+	return &published{
+		status:        Status{Name: s.name, State: Stopped},
+		configuration: newConfiguration(0, nil),
+	}
+}
+
+func (s *server) Name() string               { return s.name }
+func (s *server) Context() interface{}       { return s.context }
+func (s *server) StateMachine() StateMachine { return s.stateMachine }
+func (s *server) Leader() string             { return s.now().status.Leader }
+func (s *server) State() string              { return s.now().status.State }
+func (s *server) Path() string               { return s.path }
+func (s *server) LogPath() string            { return filepath.Join(s.path, "log") }
+func (s *server) Term() uint64               { return s.now().status.Term }
+func (s *server) CommitIndex() uint64        { return s.now().status.CommitIndex }
+func (s *server) VotedFor() string           { return s.now().status.VotedFor }
+func (s *server) IsLogEmpty() bool           { return s.now().status.LastIndex == 0 }
+func (s *server) LogEntries() []*LogEntry    { return s.now().entries() }
+func (s *server) Peers() map[string]*Peer    { return s.now().peers() }
+func (s *server) QuorumSize() int            { return s.now().configuration.quorum() }
+func (s *server) ClusterID() uint64          { return s.now().status.ClusterID }
+func (s *server) StoreID() uint64            { return s.now().status.StoreID }
+
+// MemberCount counts this server even before it belongs to a cluster.
+func (s *server) MemberCount() int { return max(1, len(s.now().configuration.members)) }
+
+func (s *server) LastCommandName() string {
+	entries := s.LogEntries()
+	if len(entries) == 0 {
+		return ""
+	}
+	return entries[len(entries)-1].CommandName()
+}
+
+// GetState keeps goraft's text, trailing space and spelling included, because
+// programs match it.
+func (s *server) GetState() string {
+	status := s.now().status
+	return fmt.Sprintf("Name: %s, State: %s, Term: %v, CommitedIndex: %v ", s.name, status.State, status.Term, status.CommitIndex)
+}
+
+func (s *server) Status() Status {
+	status := s.now().status
+	if r := s.lifecycle.run.Load(); r != nil {
+		status.LastApplied = r.applier.applied.Load()
+	}
+	if err := s.Err(); err != nil {
+		status.Error = err.Error()
+	}
+	return status
+}
+
+func (s *server) ElectionTimeout() time.Duration { return s.settings.electionTimeout() }
+
+func (s *server) SetElectionTimeout(d time.Duration) {
+	if d <= 0 {
+		s.options.logger.Warn("raft: election timeout ignored", "duration", d)
+		return
+	}
+	s.settings.election.Store(int64(d))
+	s.control(func(l *eventLoop) { l.rearm = true })
+}
+
+func (s *server) HeartbeatInterval() time.Duration { return time.Duration(s.settings.beat.Load()) }
+
+func (s *server) SetHeartbeatInterval(d time.Duration) {
+	if d <= 0 {
+		s.options.logger.Warn("raft: heartbeat interval ignored", "duration", d)
+		return
+	}
+	s.settings.beat.Store(int64(d))
+	s.control(func(l *eventLoop) { l.rearm = true })
+}
+
+func (s *server) Transporter() Transporter { return *s.settings.transport.Load() }
+
+func (s *server) SetTransporter(t Transporter) {
+	if t == nil {
+		panic("raft: Transporter required")
+	}
+	s.settings.transport.Store(&t)
+	s.control(func(l *eventLoop) { l.redial() })
+}
+
+// control gives the event loop something to do, if there is one.
+func (s *server) control(c control) bool {
+	r := s.lifecycle.run.Load()
+	return r != nil && r.inbox.put(c)
 }

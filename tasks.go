@@ -4,20 +4,43 @@ import (
 	"context"
 	"runtime/pprof"
 	"sync"
+	"time"
 )
 
-// tasks are goroutines that end together: whoever started them waits for them.
-// It is the only place in the package that starts one.
+// tasks starts every goroutine of this package and knows when they have ended.
+// The zero value is ready; Go must not be called once a Wait may have returned.
 type tasks struct {
-	group sync.WaitGroup
+	wait sync.WaitGroup
 }
 
-// Go runs f on a goroutine of its own, under that name in profiles.
+// Go runs f on a goroutine that profiles show under the name.
 func (t *tasks) Go(name string, f func()) {
-	t.group.Go(func() {
+	t.wait.Go(func() {
 		pprof.Do(context.Background(), pprof.Labels("raft", name), func(context.Context) { f() })
 	})
 }
 
-// Wait returns when all of them have.
-func (t *tasks) Wait() { t.group.Wait() }
+// Wait returns when every goroutine has ended.
+func (t *tasks) Wait() { t.wait.Wait() }
+
+// ended returns a channel that is closed when every goroutine has ended.
+func (t *tasks) ended() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		t.wait.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// endWithin reports whether every goroutine has ended within d.
+func (t *tasks) endWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-t.ended():
+		return true
+	case <-timer.C:
+		return false
+	}
+}

@@ -1,0 +1,159 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+// applyBatchBytes is how much of the log the applier reads at once.
+const applyBatchBytes = 1 << 20
+
+// committed is a range of the log that may be applied, and the callers that
+// wait for entries in it, in the order of their entries.
+type committed struct {
+	index     uint64
+	view      logView
+	proposals []*proposal
+}
+
+// applier owns the state machine: it applies committed entries in the order of
+// the log, one at a time, on one goroutine, and answers their callers.
+type applier struct {
+	server   Server // as commands see it
+	registry *Registry
+	events   *eventDispatcher
+	ranges   *queue[committed]
+	inside   callerID // the goroutine that calls Apply
+	applied  atomic.Uint64
+	// ownTerm is called when the first entry of a leader's term has been
+	// applied, halted once, when an entry cannot be.
+	ownTerm   func(term uint64)
+	halted    func(*HaltError)
+	halt      *HaltError
+	context   applyContext // of the entry being applied, used again for the next
+	goroutine uint64       // that applies: run's, or Init's before it
+}
+
+// run applies what it is given until the queue is closed and empty.
+func (a *applier) run() {
+	a.goroutine = goroutineID()
+	var ranges []committed
+	for {
+		<-a.ranges.ready
+		closed := a.ranges.closed()
+		ranges = a.ranges.take(ranges)
+		for i := range ranges {
+			// After Stop nothing more is applied: Stop would have to wait for it.
+			if closed {
+				failAll(ranges[i].proposals, StopError)
+				continue
+			}
+			a.apply(ranges[i])
+		}
+		if closed {
+			return
+		}
+	}
+}
+
+// failAll tells callers that their outcome is unknown.
+func failAll(proposals []*proposal, cause error) {
+	for _, p := range proposals {
+		p.fail(cause, ErrOutcomeUnknown)
+	}
+}
+
+// apply applies a range, as far as it goes.
+func (a *applier) apply(c committed) {
+	waiting := c.proposals
+	for a.halt == nil && a.applied.Load() < c.index && !a.ranges.closed() {
+		records, _, err := c.view.read(a.applied.Load()+1, c.index, applyBatchBytes)
+		if err != nil {
+			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
+			break
+		}
+		waiting = a.applyRecords(records, waiting)
+	}
+	switch {
+	case a.halt != nil:
+		for _, p := range waiting {
+			p.fail(fmt.Errorf("%w: %w", ErrLeadershipLost, a.halt), ErrOutcomeUnknown)
+		}
+	case len(waiting) > 0:
+		failAll(waiting, StopError)
+	}
+}
+
+// applyRecords applies entries, answers their callers, and returns the callers
+// that still wait.
+func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal {
+	for len(records) > 0 && !a.ranges.closed() {
+		record, rest, err := wal.NextRecord(records)
+		if err != nil {
+			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
+			return waiting
+		}
+		records = rest
+		value, err := a.applyRecord(record)
+		if a.halt != nil {
+			return waiting
+		}
+		a.applied.Store(record.Index())
+		if len(waiting) > 0 && waiting[0].id.index == record.Index() {
+			waiting[0].answer(value, err)
+			waiting = waiting[1:]
+		}
+	}
+	return waiting
+}
+
+// applyRecord applies one entry and returns what its command says.
+func (a *applier) applyRecord(record wal.Record) (interface{}, error) {
+	if a.events.listens(CommitEventType) {
+		a.events.dispatch(CommitEventType, newLogEntry(record), nil)
+	}
+	switch record.Kind() {
+	case kindCommand:
+		return a.applyCommand(record)
+	case kindNOP, kindConfiguration:
+		a.ownTerm(record.Term())
+		return nil, nil
+	}
+	a.stop(&HaltError{Index: record.Index(), Command: string(record.Name()), Cause: fmt.Errorf("unknown kind of entry %d", record.Kind())})
+	return nil, nil
+}
+
+// applyCommand decodes the entry's command, as every server does, and applies
+// it. What Apply returns is the command's result, an error too. What cannot be
+// decoded, or panics, is no result: to skip it would make this server differ
+// from the others, so apply halts.
+func (a *applier) applyCommand(record wal.Record) (value interface{}, err error) {
+	command, err := a.registry.decode(record)
+	if err != nil {
+		a.stop(&HaltError{Index: record.Index(), Command: string(record.Name()), Cause: err})
+		return nil, nil
+	}
+	a.context = applyContext{server: a.server, term: record.Term(), index: record.Index()}
+	a.inside.enter(a.goroutine)
+	defer a.inside.leave()
+	defer func() {
+		if cause := recover(); cause != nil {
+			a.stop(&HaltError{
+				Index: record.Index(), Command: string(record.Name()),
+				Cause: fmt.Errorf("%w: %v", errPanic, cause), Stack: string(debug.Stack()),
+			})
+		}
+	}()
+	return applyCommand(command, &a.context)
+}
+
+var errPanic = errors.New("Apply panicked")
+
+func (a *applier) stop(halt *HaltError) {
+	a.halt = halt
+	a.halted(halt)
+}

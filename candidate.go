@@ -1,0 +1,155 @@
+package raft
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// voteAnswer is what a voter said to one election of this server.
+type voteAnswer struct {
+	election *election
+	voter    string
+	response *RequestVoteResponse
+}
+
+// candidateLoop stands for election: it asks whether an election would be won
+// (dissertation §9.6), and if so holds it (§5.2). It ends when the server leads,
+// follows somebody, or finds no majority in time, and then begins anew.
+func (l *eventLoop) candidateLoop() {
+	if !l.mayCampaign() {
+		l.raft.role = Follower
+		return
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	defer cancel()
+	l.election = newElection(l.raft, true)
+	if !l.options.preVote {
+		l.stand()
+	}
+	defer func() { l.election = nil }()
+	l.solicit(ctx)
+	timer := time.NewTimer(l.electionTimeout())
+	defer timer.Stop()
+	for l.raft.role == Candidate && !l.stopping() {
+		l.count(ctx)
+		if l.raft.role != Candidate {
+			return
+		}
+		select {
+		case <-l.ctx.Done():
+		case <-l.inbox.ready:
+			l.turn(l.decideStanding)
+		case <-timer.C:
+			if l.inbox.waiting() {
+				l.turn(l.decideStanding)
+			}
+			l.count(ctx)
+			if l.raft.role == Candidate {
+				l.giveUp()
+				return
+			}
+		}
+	}
+}
+
+// giveUp ends a candidacy without an answer. One that asked for pre-votes in vain
+// waits again as a follower would; one with a term begins the next at once.
+func (l *eventLoop) giveUp() {
+	if l.election.preVote {
+		l.raft.role = Follower
+	}
+	l.publish()
+}
+
+// decideStanding settles an event as a candidate does.
+func (l *eventLoop) decideStanding(event any) {
+	answer, ok := event.(*voteAnswer)
+	if !ok {
+		l.decide(event)
+		return
+	}
+	if l.raft.role != Candidate || answer.election != l.election {
+		return
+	}
+	response := answer.response
+	if response.ClusterID != 0 && l.raft.clusterID != 0 && response.ClusterID != l.raft.clusterID && !l.raft.provisional() {
+		return
+	}
+	if response.From != "" && response.From != answer.voter {
+		return
+	}
+	if response.Term > l.raft.term && !(response.VoteGranted && response.Term == l.election.term) {
+		l.raft.observe(response.Term)
+		if l.raft.role != Candidate {
+			return
+		}
+	}
+	// A voter that does not repeat the mark knows nothing of pre-votes and has
+	// voted for good; it will say so again when it is asked for good.
+	granted := response.VoteGranted && (l.election.preVote || !response.PreVote && response.Term == l.election.term)
+	l.election.record(answer.voter, response.StoreID, granted)
+}
+
+// stand begins the election proper, in a new term.
+func (l *eventLoop) stand() {
+	l.raft.campaign()
+	l.election = newElection(l.raft, false)
+	l.save()
+	l.publish()
+}
+
+// count ends what the answers so far decide.
+func (l *eventLoop) count(ctx context.Context) {
+	switch e := l.election; {
+	case e.preVote && e.won():
+		l.stand()
+		l.solicit(ctx)
+	case !e.preVote && e.won() && l.written >= l.balloted:
+		l.raft.role, l.raft.leader, l.grants = Leader, l.raft.name, e.stores
+	}
+}
+
+// solicit asks the other voters. For a vote that binds, the candidate's own must
+// be durable first: it must not vote again after a crash.
+func (l *eventLoop) solicit(ctx context.Context) {
+	e := l.election
+	ask := func() {
+		for _, m := range e.configuration.members {
+			if m.voter && m.name != l.raft.name {
+				l.ask(ctx, e, m)
+			}
+		}
+	}
+	if e.preVote {
+		ask()
+		return
+	}
+	needs := l.balloted
+	l.promises.ballots = append(l.promises.ballots, promise{needs: needs, deliver: func() {
+		if l.election == e && l.raft.role == Candidate {
+			ask()
+		}
+	}})
+}
+
+// ask sends one voter the election's question, on a goroutine of its own.
+func (l *eventLoop) ask(ctx context.Context, e *election, m member) {
+	last := l.raft.log.last()
+	req := &RequestVoteRequest{
+		Term: e.term, LastLogIndex: last.index, LastLogTerm: last.term, CandidateName: l.raft.name,
+		ClusterID: l.raft.clusterID, To: m.name, StoreID: l.raft.storeID, ToStoreID: m.storeID,
+		InitialDigest: l.raft.initial.digest(), PreVote: e.preVote,
+	}
+	peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
+	busy := l.asking[m.name]
+	if busy == nil {
+		busy = new(atomic.Int32)
+		l.asking[m.name] = busy
+	}
+	l.call(ctx, busy, func(ctx context.Context, t Transporter) {
+		if response := sendVote(ctx, t, l.server, peer, req); response != nil {
+			l.inbox.put(&voteAnswer{election: e, voter: m.name, response: response})
+		}
+	})
+}

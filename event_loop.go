@@ -1,0 +1,317 @@
+package raft
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+// eventLoop owns the protocol state of a running server. It is made, and only
+// ever touched, by its own goroutine; everything else talks to it through the
+// inbox.
+//
+// A turn is take, decide, flush: take all that waits, let the rules decide each
+// event, then make the world agree.
+type eventLoop struct {
+	*run
+	raft *replica
+	tail tail
+	seed uint32 // of the cluster's checksums
+	rand *rand.Rand
+
+	// What the world was last told; flush tells it the difference.
+	savedBallot ballot
+	toldCommit  uint64
+	told        *published
+
+	order        *order // what this turn wants durable, nil if nothing
+	ordered      uint64 // sequence of the last order given
+	balloted     uint64 // sequence of the last order with a ballot or an identity
+	written      uint64 // sequence of the last order done
+	appends      []span // orders with entries that are under way, oldest first
+	durable      uint64 // the last entry of the log that is durable
+	promises     promises
+	pending      []*proposal // staged and not committed, in the order of the log
+	pendingBytes int
+	expiries     []*time.Timer // end the wait of proposals of offices that are lost
+
+	lastContact time.Time         // with a leader
+	begun       bool              // told to begin a cluster
+	office      *office           // while leading
+	election    *election         // while a candidate
+	grants      map[string]uint64 // the stores of those who elected this server
+	halted      bool
+	rearm       bool                     // the election timeout was changed
+	refusals    uint64                   // requests that were not for this server
+	asking      map[string]*atomic.Int32 // calls for votes under way, by voter
+	joins       []chan error             // that wait for this server to be a member
+	taken       []any                    // scratch of turn
+}
+
+// span is the last index that an order with entries wrote. A truncation lowers
+// it, so that a late completion is never taken for newer entries.
+type span struct{ sequence, last uint64 }
+
+// control is an event that is seldom enough to be a function. It runs on the
+// event loop.
+type control func(l *eventLoop)
+
+// appendCall is an AppendEntries request on its way to its answer.
+type appendCall struct {
+	req       *AppendEntriesRequest
+	batch     batch
+	offsets   []uint32 // where each of req.records begins
+	responder appendResponder
+}
+
+// loop runs the server until it is stopped.
+func (l *eventLoop) loop() {
+	for !l.stopping() {
+		switch l.raft.role {
+		case Follower:
+			l.followerLoop()
+		case Candidate:
+			l.candidateLoop()
+		case Leader:
+			l.leaderLoop()
+		}
+	}
+	l.end()
+}
+
+func (l *eventLoop) stopping() bool { return l.ctx.Err() != nil }
+
+// turn lets decide settle every waiting event, then flushes the outcome.
+func (l *eventLoop) turn(decide func(event any)) {
+	l.taken = l.inbox.take(l.taken)
+	for _, event := range l.taken {
+		decide(event)
+	}
+	l.flush()
+}
+
+// decide settles an event as every role does.
+func (l *eventLoop) decide(event any) {
+	switch event := event.(type) {
+	case *proposal:
+		event.fail(NotLeaderError, ErrNotApplied)
+	case *appendCall:
+		l.appendEntries(event)
+	case *voteCall:
+		l.requestVote(event)
+	case written:
+		l.wrote(event)
+	case control:
+		event(l)
+	}
+}
+
+// flush makes the world agree with the decisions of this turn, in the one safe
+// order: nothing is promised before it is durable, and nothing is applied
+// before it is committed.
+func (l *eventLoop) flush() {
+	if l.office != nil {
+		l.lead()
+	}
+	l.save()
+	l.keep()
+	l.commit()
+	l.publish()
+}
+
+// want returns the order of this turn, for a decision to add to.
+func (l *eventLoop) want() *order {
+	if l.order == nil {
+		l.order = &order{}
+	}
+	return l.order
+}
+
+// save gives the turn's order to the log writer, and tells the turn's promises
+// what they wait for.
+func (l *eventLoop) save() {
+	l.send()
+	l.promises.bind(l.balloted, l.ordered)
+}
+
+// send gives the log writer what is wanted so far.
+func (l *eventLoop) send() {
+	if l.raft.ballot != l.savedBallot {
+		b := l.raft.ballot
+		l.want().ballot, l.savedBallot = &b, b
+	}
+	if l.order == nil {
+		return
+	}
+	l.ordered++
+	l.order.sequence, l.order.commit = l.ordered, l.raft.commitIndex
+	if l.order.ballot != nil || l.order.identity != nil {
+		l.balloted = l.ordered
+	}
+	if len(l.order.records) > 0 {
+		l.appends = append(l.appends, span{l.ordered, l.order.last})
+	}
+	l.orders.put(l.order)
+	l.order = nil
+}
+
+// saveIdentity wants the identity durable, in the order of the entries that
+// follow it and not of those before.
+func (l *eventLoop) saveIdentity(reset bool) {
+	id, err := encodeIdentity(&l.raft.identity)
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	if l.order != nil {
+		l.send()
+	}
+	l.seed = wal.Seed(l.raft.clusterID)
+	l.want().identity, l.want().reset = id, reset
+}
+
+// wrote takes the log writer's word.
+func (l *eventLoop) wrote(word written) {
+	if word.err != nil {
+		l.fail(word.err)
+		return
+	}
+	l.written = max(l.written, word.sequence)
+	for len(l.appends) > 0 && l.appends[0].sequence <= l.written {
+		l.durable = max(l.durable, l.appends[0].last)
+		l.appends = l.appends[1:]
+	}
+}
+
+// truncated takes notice that the log was cut before index.
+func (l *eventLoop) truncated(index uint64) {
+	l.tail.truncate(index)
+	l.promises.withdraw(index)
+	l.durable = min(l.durable, index-1)
+	for i := range l.appends {
+		l.appends[i].last = min(l.appends[i].last, index-1)
+	}
+}
+
+// keep keeps the promises whose orders are durable.
+func (l *eventLoop) keep() { l.promises.keep(l.written) }
+
+// commit gives the applier what has been committed, and its callers with it.
+// What is written of the log stays in memory only as far as it is useful.
+func (l *eventLoop) commit() {
+	commit := l.raft.commitIndex
+	if commit == l.toldCommit {
+		return
+	}
+	l.toldCommit = commit
+	n := 0
+	mine := l.pending[:0:0]
+	for n < len(l.pending) && l.pending[n].id.index <= commit {
+		p := l.pending[n]
+		l.pendingBytes -= len(p.record)
+		if l.raft.log.termAt(p.id.index) == p.id.term {
+			mine = append(mine, p)
+		} else {
+			p.fail(ErrLost, ErrNotApplied)
+		}
+		n++
+	}
+	l.pending = slices.Delete(l.pending, 0, n)
+	l.tail.trim(tailBytes, min(l.durable, commit))
+	if !l.applier.ranges.put(committed{index: commit, view: l.view(), proposals: mine}) {
+		failAll(mine, StopError)
+	}
+	l.committedJoins()
+}
+
+// view returns the log as it stands.
+func (l *eventLoop) view() logView {
+	return logView{terms: l.raft.log, tail: l.tail, store: l.store}
+}
+
+// appendEntries settles a request of a leader, or of one who thinks so.
+func (l *eventLoop) appendEntries(c *appendCall) {
+	r := l.raft
+	answer, err := r.appendEntries(c.req, &c.batch)
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	if answer.refused != refusedNot {
+		l.countRefusal(answer.refused, c.req.LeaderName)
+	}
+	if answer.heard {
+		l.heardLeader()
+	}
+	if answer.adopted {
+		if answer.reset {
+			l.truncated(1)
+		}
+		l.saveIdentity(answer.reset)
+	}
+	if answer.appendFrom > 0 {
+		l.take(c, answer.appendFrom, answer.truncated)
+	}
+	l.answer(c, &answer)
+}
+
+// answer promises the sender what the rules say. A heartbeat's answer promises
+// no more than what is durable already, so that it does not wait for the disk.
+func (l *eventLoop) answer(c *appendCall, answer *appendAnswer) {
+	r := l.raft
+	response := newAppendEntriesResponse(r.term, answer.match, r.commitIndex, answer.success)
+	response.Refused, response.Sequence, response.PreVote = answer.refused, c.req.Sequence, l.options.preVote
+	response.ConflictIndex, response.ConflictTerm = answer.hint.index, answer.hint.term
+	response.ClusterID, response.From, response.StoreID = r.clusterID, r.name, r.storeID
+	p := promise{responder: c.responder, response: response}
+	if answer.success && len(c.offsets) > 0 {
+		l.promises.entries = append(l.promises.entries, p)
+		return
+	}
+	if answer.success {
+		response.index = min(answer.match, l.durable)
+	} else {
+		response.index = r.log.end
+	}
+	l.promises.ballots = append(l.promises.ballots, p)
+}
+
+// take appends a request's entries from index on.
+func (l *eventLoop) take(c *appendCall, index uint64, truncated bool) {
+	skip := int(index - c.batch.base.index - 1)
+	start := c.offsets[skip]
+	records, offsets := c.req.records[start:], c.offsets[skip:]
+	if start > 0 {
+		offsets = slices.Clone(offsets)
+		for i := range offsets {
+			offsets[i] -= start
+		}
+	}
+	if truncated {
+		if l.order != nil {
+			l.send()
+		}
+		l.truncated(index)
+		l.want().truncate = index
+	}
+	l.want().add(index, c.batch.end, l.tail.append(index, records, offsets))
+}
+
+// fail stops the server for good: it can keep no further promise. What it has
+// on disk stays as it is.
+func (l *eventLoop) fail(err error) {
+	l.log.Error("raft: server stops", "error", err, "term", l.raft.term, "commit", l.raft.commitIndex)
+	l.failed(err)
+}
+
+// encodeIdentity is the bootstrap record of an identity.
+func encodeIdentity(id *identity) (*wal.Identity, error) {
+	initial, err := encodeConfiguration(id.initial, id.clusterID, "", "")
+	if err != nil {
+		return nil, err
+	}
+	return &wal.Identity{StoreID: id.storeID, ClusterID: id.clusterID, Initial: initial}, nil
+}

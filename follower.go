@@ -1,0 +1,125 @@
+package raft
+
+import "time"
+
+// followerLoop listens to a leader, and stands for election when it falls silent
+// (§5.2).
+func (l *eventLoop) followerLoop() {
+	l.lastContact = time.Now()
+	silence := l.electionTimeout()
+	timer := time.NewTimer(silence)
+	defer timer.Stop()
+	for l.raft.role == Follower && !l.stopping() {
+		select {
+		case <-l.ctx.Done():
+		case <-l.inbox.ready:
+			before := l.lastContact
+			l.turn(l.decide)
+			if l.lastContact != before {
+				silence = l.electionTimeout()
+			}
+			if l.rearm {
+				l.rearm = false
+				silence = l.electionTimeout()
+				timer.Reset(silence)
+			}
+		case <-timer.C:
+			// What the leader has said is heard before it is called silent.
+			if l.inbox.waiting() {
+				l.turn(l.decide)
+			}
+			if rest := silence - time.Since(l.lastContact); rest > 0 {
+				timer.Reset(rest)
+				continue
+			}
+			if l.mayCampaign() {
+				l.raft.role, l.raft.leader = Candidate, ""
+				l.publish()
+				return
+			}
+			l.lastContact = time.Now()
+			silence = l.electionTimeout()
+			timer.Reset(silence)
+		}
+	}
+}
+
+// electionTimeout draws how long to wait for a leader or for votes: one to two
+// times the setting, anew each time, so that servers that began together do not
+// go on together. A halted server, which would lead without applying, gives the
+// others two more timeouts.
+func (l *eventLoop) electionTimeout() time.Duration {
+	least := l.settings.electionTimeout()
+	if l.halted {
+		return 3*least + time.Duration(l.rand.Int64N(int64(least)))
+	}
+	return least + time.Duration(l.rand.Int64N(int64(least)))
+}
+
+// mayCampaign reports whether this server may stand for election: it is a voter,
+// and its log has begun or it was told to begin one.
+func (l *eventLoop) mayCampaign() bool {
+	return l.raft.electable() && (l.raft.log.end > 0 || l.begun)
+}
+
+// heardLeader takes notice of a valid message of the leader.
+func (l *eventLoop) heardLeader() {
+	now := time.Now()
+	if silent := now.Sub(l.lastContact); l.events.listens(ElectionTimeoutThresholdEventType) &&
+		silent > time.Duration(float64(l.settings.electionTimeout())*ElectionTimeoutThresholdPercent) {
+		l.events.dispatch(ElectionTimeoutThresholdEventType, silent, nil)
+	}
+	l.lastContact = now
+}
+
+// leaderAlive reports whether a leader was heard of within the least election
+// timeout, or this server is one: then nobody else needs a vote.
+func (l *eventLoop) leaderAlive() bool {
+	return l.raft.role == Leader ||
+		l.raft.leader != "" && time.Since(l.lastContact) < l.settings.electionTimeout()
+}
+
+// voteCall is a RequestVote request on its way to its answer.
+type voteCall struct {
+	req    *RequestVoteRequest
+	answer chan *RequestVoteResponse // holds one
+}
+
+// requestVote settles a request for a vote. The answer leaves when the vote, or
+// the term that it tells, is durable.
+func (l *eventLoop) requestVote(c *voteCall) {
+	r := l.raft
+	if c.req.PreVote && !l.options.preVote {
+		c.req.PreVote = false // as a server does that does not know the mark
+	}
+	granted, refused := r.vote(c.req, l.leaderAlive())
+	if refused != refusedNot {
+		l.countRefusal(refused, c.req.CandidateName)
+	}
+	if granted && !c.req.PreVote {
+		l.lastContact = time.Now() // a grant gives the candidate time (§5.2)
+	}
+	response := &RequestVoteResponse{
+		Term: r.term, VoteGranted: granted, Refused: refused, PreVote: c.req.PreVote,
+		ClusterID: r.clusterID, From: r.name, StoreID: r.storeID,
+	}
+	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
+}
+
+// countRefusal notes a request that was not for this server; the log tells of
+// the first, and of each that follows a thousand others.
+func (l *eventLoop) countRefusal(refused uint32, from string) {
+	if l.refusals%1000 == 0 {
+		l.log.Warn("raft: refused a request", "reason", refusedText[refused], "from", from, "count", l.refusals+1)
+	}
+	l.refusals++
+}
+
+var refusedText = map[uint32]string{
+	refusedCluster:   "another cluster",
+	refusedAddressee: "another addressee",
+	refusedStore:     "another store",
+	refusedAdoption:  "this server belongs to no cluster",
+	refusedTerm:      "term out of range",
+	refusedLeader:    "another server leads in its term",
+}

@@ -1,0 +1,75 @@
+package raft
+
+import "sync"
+
+// queue hands values from many goroutines to one, which takes all that wait at
+// once. It has no limit of its own: whoever puts bounds what it has under way.
+type queue[T any] struct {
+	ready chan struct{} // holds a token while values may wait
+	mu    struct {
+		sync.Mutex
+		items  []T
+		closed bool
+	}
+}
+
+func newQueue[T any]() *queue[T] {
+	return &queue[T]{ready: make(chan struct{}, 1)}
+}
+
+// put adds a value and reports whether the queue still takes any.
+func (q *queue[T]) put(item T) bool {
+	q.mu.Lock()
+	if q.mu.closed {
+		q.mu.Unlock()
+		return false
+	}
+	q.mu.items = append(q.mu.items, item)
+	first := len(q.mu.items) == 1
+	q.mu.Unlock()
+	if first {
+		q.signal()
+	}
+	return true
+}
+
+// take returns all that waits, in the order of put, and keeps emptied to fill
+// next: the slice that the last take returned, done with.
+func (q *queue[T]) take(emptied []T) []T {
+	clear(emptied)
+	q.mu.Lock()
+	items := q.mu.items
+	q.mu.items = emptied[:0]
+	q.mu.Unlock()
+	return items
+}
+
+// waiting reports whether there is something to take.
+func (q *queue[T]) waiting() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.mu.items) > 0
+}
+
+// close makes put refuse; what was put before can still be taken. The taker is
+// woken.
+func (q *queue[T]) close() {
+	q.mu.Lock()
+	q.mu.closed = true
+	q.mu.Unlock()
+	q.signal()
+}
+
+// closed reports whether close was called.
+func (q *queue[T]) closed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.mu.closed
+}
+
+func (q *queue[T]) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}

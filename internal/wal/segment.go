@@ -1,0 +1,176 @@
+package wal
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/goraft/raft/internal/vfs"
+)
+
+const (
+	firstSegmentSize  = 64 << 10
+	defaultMaxSegment = 64 << 20
+	// growthStep is by how much a segment grows that was not allocated ahead.
+	growthStep = 1 << 20
+)
+
+var zeros [256 << 10]byte
+
+// segment is an open segment file. The header never changes. The file is read by
+// any goroutine, at places that were written and synced before; the log writer
+// alone writes it.
+type segment struct {
+	header segmentHeader
+	name   string // with the directory
+	file   vfs.File
+	seed   uint32 // of the records
+
+	allocated int64 // the size of the file, all of it written once; the writer's
+
+	refs    int  // readers inside; guarded by Store.mu
+	dropped bool // closed with the last reader; guarded by Store.mu
+}
+
+// segmentTarget is the size that a segment is meant to have.
+func segmentTarget(number uint64, limit int64) int64 {
+	if number > 32 {
+		return limit
+	}
+	return min(firstSegmentSize<<(number-1), limit)
+}
+
+// readFull reads all of b, and says so if the file ends before that.
+func readFull(f vfs.File, b []byte, off int64) error {
+	n, err := f.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// openSegment opens a segment and checks everything that stands in its header.
+func openSegment(fsys vfs.FS, dir string, number uint64) (*segment, error) {
+	name := filepath.Join(dir, segmentName(number))
+	f, err := fsys.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := &segment{name: name, file: f}
+	if err := s.load(number); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return s, nil
+}
+
+func (s *segment) load(number uint64) error {
+	size, err := s.file.Size()
+	if err != nil {
+		return err
+	}
+	b := make([]byte, min(size, segmentHeaderSize))
+	if err := readFull(s.file, b, 0); err != nil {
+		return err
+	}
+	if s.header, err = decodeSegmentHeader(s.name, b); err != nil {
+		return err
+	}
+	switch {
+	case s.header.number != number:
+		return corrupt(s.name, 32, "this is segment %d", s.header.number)
+	case s.header.first == 0:
+		return corrupt(s.name, 40, "a log that begins at index 0")
+	case size < s.header.allocated:
+		return corrupt(s.name, size, "the file ends here, and had %d bytes", s.header.allocated)
+	}
+	s.seed = Seed(s.header.clusterID)
+	s.allocated = size
+	return nil
+}
+
+// virgin reports whether nothing was ever written behind the header.
+func (s *segment) virgin() (bool, error) {
+	w := window{file: s.file, buf: make([]byte, 64<<10)}
+	for off := int64(segmentHeaderSize); off < s.allocated; {
+		b, err := w.peek(off, int(min(int64(len(w.buf)), s.allocated-off)))
+		if err != nil {
+			return false, err
+		}
+		if !allZero(b) {
+			return false, nil
+		}
+		off += int64(len(b))
+	}
+	return true, nil
+}
+
+// allocate writes zeros from one offset to another. Space that is written is space
+// that the disk cannot refuse later, and a sync of it need not touch metadata.
+func allocate(f vfs.File, from, to int64) error {
+	for from < to {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
+		if err != nil {
+			return err
+		}
+		from += int64(n)
+	}
+	return nil
+}
+
+// grow makes the file long enough, before anything is written into the new part.
+// A disk that is full leaves it as it was: ErrNoSpace.
+func (s *segment) grow(need int64) error {
+	if need <= s.allocated {
+		return nil
+	}
+	err := allocate(s.file, s.allocated, need)
+	if err == nil {
+		s.allocated = need
+		return nil
+	}
+	if !vfs.IsNoSpace(err) {
+		return err
+	}
+	if undo := s.file.Truncate(s.allocated); undo != nil {
+		return undo
+	}
+	return errors.Join(ErrNoSpace, err)
+}
+
+// window reads a file ahead, through a buffer.
+type window struct {
+	file vfs.File
+	buf  []byte
+	at   int64
+	n    int
+	fill int // how much to read at once; 0 is all of buf
+}
+
+// peek returns n bytes of the file at off, valid until the next call. The buffer
+// grows to n: the caller bounds it by the file. The error of a file that ends
+// before is io.ErrUnexpectedEOF.
+func (w *window) peek(off int64, n int) ([]byte, error) {
+	if off >= w.at && off+int64(n) <= w.at+int64(w.n) {
+		return w.buf[off-w.at:][:n], nil
+	}
+	if n > len(w.buf) {
+		w.buf = make([]byte, n)
+	}
+	size := len(w.buf)
+	if w.fill > 0 {
+		size = min(size, max(w.fill, n))
+	}
+	read, err := w.file.ReadAt(w.buf[:size], off)
+	w.at, w.n = off, read
+	if read >= n {
+		return w.buf[:n], nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return nil, err
+}

@@ -1,0 +1,270 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/goraft/raft/internal/vfs"
+)
+
+// keepBuffer is how large the writer's buffer may stay between batches.
+const keepBuffer = 4 << 20
+
+// rollSize is kept free at the end of every segment, so that it can always be
+// ended without asking the disk for space.
+const rollSize = batchHeaderSize
+
+// Append puts whole records into the log, the first of them at index first, in
+// place of everything from first on. When it returns nil, they are durable, and so
+// is commit, the commit index that the caller knows of.
+//
+// The buffers hold records that were stamped, one after the other; they are not
+// kept. There is one write and one sync, and no allocation but for a rare mark.
+// first must not be below the log, nor leave a gap: ErrOutOfRange. Errors of the
+// disk are final (ErrFailed), except for ErrNoSpace.
+func (s *Store) Append(first, commit uint64, bufs ...[]byte) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := s.within(first, 1); err != nil {
+		return err
+	}
+	count, length, err := measure(first, bufs)
+	if err != nil || count == 0 {
+		return err
+	}
+	h := batchHeader{kind: kindAppend, first: first, commit: commit, count: count, length: length}
+	return s.write(&h, bufs)
+}
+
+// measure checks that the buffers hold whole records of consecutive indexes.
+func measure(first uint64, bufs [][]byte) (count, length uint32, err error) {
+	var total uint64
+	index := first
+	for _, b := range bufs {
+		for total += uint64(len(b)); len(b) > 0; index++ {
+			r, rest, err := NextRecord(b)
+			if err != nil {
+				return 0, 0, err
+			}
+			if r.Index() != index {
+				return 0, 0, fmt.Errorf("%w: a record of index %d in the place of %d", ErrRecord, r.Index(), index)
+			}
+			b = rest
+		}
+	}
+	if total > math.MaxInt32-segmentHeaderSize-2*batchHeaderSize {
+		return 0, 0, fmt.Errorf("%w: a batch of %d bytes", ErrTooLarge, total)
+	}
+	return uint32(index - first), uint32(total), nil
+}
+
+// within checks that a batch may begin at an index, up to beyond past the last.
+func (s *Store) within(index, beyond uint64) error {
+	first, last := s.Bounds()
+	if index < first || index > last+beyond {
+		return fmt.Errorf("%w: writing at %d, the log is from %d to %d", ErrOutOfRange, index, first, last)
+	}
+	return nil
+}
+
+// Truncate takes the entries from index first on out of the log, durably.
+// Truncating right behind the last entry does nothing.
+func (s *Store) Truncate(first, commit uint64) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := s.within(first, 1); err != nil {
+		return err
+	}
+	if _, last := s.Bounds(); first > last {
+		return nil
+	}
+	return s.write(&batchHeader{kind: kindTruncate, first: first, commit: commit}, nil)
+}
+
+// Reset empties the log, durably, and lets it go on with index next, as after a
+// snapshot that covers more than the log. It may be followed by Compact.
+func (s *Store) Reset(next, commit uint64) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if next == 0 {
+		return fmt.Errorf("%w: a log begins at 1", ErrOutOfRange)
+	}
+	return s.write(&batchHeader{kind: kindReset, first: next, commit: commit}, nil)
+}
+
+// Seal proves to a later Open that everything before it was durable, so that
+// damage to it is never taken for a batch that a crash left unfinished. To be
+// called when the writer falls idle. It does nothing if there is nothing new.
+func (s *Store) Seal(commit uint64) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	next, known := s.view.last+1, s.view.commit
+	s.mu.Unlock()
+	if s.writer.sealed && commit <= known {
+		return nil
+	}
+	return s.write(&batchHeader{kind: kindSeal, first: next, commit: commit}, nil)
+}
+
+// write puts a batch at the end of the log, syncs it, and shows it to the readers.
+func (s *Store) write(h *batchHeader, bufs [][]byte) error {
+	if err := s.reserve(h.size(), h.commit); err != nil {
+		return s.fail(err)
+	}
+	w := &s.writer
+	start := w.off
+	b, err := s.put(h, bufs)
+	if err != nil {
+		return s.fail(err)
+	}
+	var marks []mark
+	if h.kind == kindAppend {
+		_, last := s.Bounds()
+		body := b[batchHeaderSize : batchHeaderSize+int64(h.length)]
+		if marks, err = w.marker.scan(w.seg, h.first, h.first <= last, body, start+batchHeaderSize); err != nil {
+			return s.fail(err)
+		}
+	} else if h.kind != kindSeal {
+		w.marker.force = true
+	}
+	w.sealed = h.kind == kindSeal
+	s.mu.Lock()
+	s.view.apply(h, marks)
+	s.mu.Unlock()
+	if cap(w.buf) > keepBuffer {
+		w.buf = nil
+	}
+	s.allocateAhead()
+	return nil
+}
+
+// put writes a batch and syncs it. The place must be reserved.
+func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
+	w := &s.writer
+	size := int(h.size())
+	if cap(w.buf) < size {
+		w.buf = make([]byte, size, size+size/4)
+	}
+	b := w.buf[:batchHeaderSize]
+	for _, buf := range bufs {
+		b = append(b, buf...)
+	}
+	padded := b[:size]
+	clear(padded[len(b):])
+	h.prev, h.segment, h.offset = w.prev, w.seg.header.number, w.off
+	h.sealBatch(padded, s.seed)
+	if _, err := w.seg.file.WriteAt(padded, w.off); err != nil {
+		return nil, err
+	}
+	if err := w.seg.file.Sync(); err != nil {
+		return nil, err
+	}
+	w.off += int64(size)
+	w.prev = h.checksum
+	return padded, nil
+}
+
+// reserve makes room for a batch: in the current segment, or in a new one if it
+// does not fit any more or if the cluster id has changed. Nothing of the batch is
+// written before there is space for all of it, so a full disk tears nothing.
+func (s *Store) reserve(size int64, commit uint64) error {
+	w := &s.writer
+	target := segmentTarget(w.seg.header.number, s.limit)
+	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
+	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
+		if err := s.roll(size, commit); err != nil {
+			return err
+		}
+		target = segmentTarget(w.seg.header.number, s.limit)
+	}
+	need := w.off + size + rollSize
+	if need <= w.seg.allocated {
+		return nil
+	}
+	return w.seg.grow(max(need, min(target, w.seg.allocated+growthStep)))
+}
+
+// roll ends the current segment and begins the next one. The next file is there,
+// durably, with the checksum of the batch that ends this one, before that batch is
+// written: so a segment that was ended always has a successor, and one that has
+// a successor with batches was always ended.
+func (s *Store) roll(size int64, commit uint64) error {
+	w := &s.writer
+	_, last := s.Bounds()
+	end := batchHeader{kind: kindRoll, first: last + 1, commit: commit, prev: w.prev,
+		segment: w.seg.header.number, offset: w.off}
+	var scratch [rollSize]byte
+	end.sealBatch(scratch[:], s.seed)
+	header := segmentHeader{
+		storeID:   s.identity.StoreID,
+		clusterID: s.identity.ClusterID,
+		number:    w.seg.header.number + 1,
+		first:     last + 1,
+		prev:      end.checksum,
+	}
+	next, err := s.createSegment(header, size)
+	if err != nil {
+		return err
+	}
+	if _, err := s.put(&end, nil); err != nil {
+		return errors.Join(err, next.file.Close())
+	}
+	s.mu.Lock()
+	s.view.commit = max(s.view.commit, commit)
+	s.view.segments = append(s.view.segments, next)
+	s.mu.Unlock()
+	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
+	return nil
+}
+
+// Compact removes the oldest segments as long as they hold only entries below
+// first, which must not be beyond the end of the log. One after the other, each
+// durably: what a crash leaves has no gap.
+func (s *Store) Compact(first uint64) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if _, last := s.Bounds(); first > last+1 {
+		return fmt.Errorf("%w: compacting to %d, the log ends at %d", ErrOutOfRange, first, last)
+	}
+	for {
+		s.mu.Lock()
+		var oldest *segment
+		if len(s.view.segments) > 1 && s.view.endOfOldest() <= first {
+			oldest = s.view.segments[0]
+		}
+		s.mu.Unlock()
+		if oldest == nil {
+			return nil
+		}
+		if err := s.fsys.Remove(oldest.name); err != nil {
+			return s.fail(err)
+		}
+		if err := s.fsys.SyncDir(s.dir); err != nil {
+			return s.fail(err)
+		}
+		s.mu.Lock()
+		s.view.drop()
+		oldest.dropped = true
+		idle := oldest.refs == 0
+		s.mu.Unlock()
+		if idle {
+			// Nothing depends on how the handle of a removed file closes.
+			_ = oldest.file.Close()
+		}
+	}
+}
+
+// noSpace marks an error of a full disk as one that has changed nothing.
+func noSpace(err error) error {
+	if err != nil && vfs.IsNoSpace(err) && !errors.Is(err, ErrNoSpace) {
+		return errors.Join(ErrNoSpace, err)
+	}
+	return err
+}

@@ -1,0 +1,222 @@
+package raft
+
+import (
+	"context"
+	"time"
+)
+
+// office is one term of leadership with its goroutines; it ends with the term.
+type office struct {
+	leadership
+	ctx      context.Context
+	cancel   context.CancelFunc
+	senders  map[string]*sender
+	activity map[string]time.Time
+	ready    bool      // the first entry of the term is applied
+	changes  []*change // asked for and not yet appended, in the order of asking
+	current  *change   // appended and not yet committed
+}
+
+// ack is what a follower answered to a sender of this server.
+type ack struct {
+	term     uint64 // of the office that asked
+	name     string
+	response *AppendEntriesResponse
+	took     time.Duration // since the request left, for the heartbeat event
+}
+
+// leaderLoop serves one term of office: it takes proposals and acknowledgements
+// until a later term is seen, or no majority answers any more.
+func (l *eventLoop) leaderLoop() {
+	l.takeOffice()
+	defer l.leaveOffice()
+	check := time.NewTimer(l.settings.electionTimeout())
+	defer check.Stop()
+	for l.raft.role == Leader && !l.stopping() {
+		select {
+		case <-l.ctx.Done():
+		case <-l.inbox.ready:
+			l.turn(l.decideLeading)
+		case <-check.C:
+			l.turn(l.decideLeading)
+			if l.raft.role == Leader && !l.office.checkQuorum(l.raft.configuration()) {
+				l.log.Warn("raft: no majority answers", "term", l.raft.term)
+				l.stepDown()
+			}
+			check.Reset(l.settings.electionTimeout())
+		}
+	}
+}
+
+// stepDown gives up the office without a new term.
+func (l *eventLoop) stepDown() { l.raft.role, l.raft.leader = Follower, "" }
+
+// takeOffice begins a term with an entry of its own, so that what older terms
+// left can be committed (§5.4.2, §8). The first entry of a log is the initial
+// configuration, in which the cluster gets its identity.
+func (l *eventLoop) takeOffice() {
+	r := l.raft
+	ctx, cancel := context.WithCancel(l.ctx)
+	l.office = &office{
+		leadership: *newLeadership(r, r.log.end+1, l.grants),
+		ctx:        ctx, cancel: cancel,
+		senders:  map[string]*sender{},
+		activity: map[string]time.Time{},
+	}
+	if r.log.end > 0 {
+		l.append(nopRecord())
+		l.flush()
+		return
+	}
+	if r.clusterID == 0 {
+		for r.clusterID == 0 {
+			r.clusterID = l.rand.Uint64()
+		}
+		l.saveIdentity(false)
+	}
+	l.configure(r.configuration().bind(l.grants), NOPCommand{}.CommandName(), "")
+	l.flush()
+}
+
+// leaveOffice ends the office's goroutines. Callers whose commands are staged
+// wait a little longer: they may yet learn what became of them.
+func (l *eventLoop) leaveOffice() {
+	o := l.office
+	l.office = nil
+	o.cancel()
+	if o.current != nil {
+		o.current.fail(ErrLeadershipLost, ErrOutcomeUnknown)
+	}
+	for _, c := range o.changes {
+		c.fail(NotLeaderError, ErrNotApplied)
+	}
+	l.publish()
+	if len(l.pending) == 0 || l.stopping() {
+		return
+	}
+	last := l.raft.log.end
+	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
+		l.inbox.put(control(func(l *eventLoop) { l.expire(o.term, last) }))
+	}))
+}
+
+// expire gives up on the proposals of an office that was lost.
+func (l *eventLoop) expire(term, last uint64) {
+	kept := l.pending[:0]
+	for _, p := range l.pending {
+		if p.id.term > term {
+			kept = append(kept, p)
+			continue
+		}
+		l.pendingBytes -= len(p.record)
+		p.fail(ErrLeadershipLost, ErrOutcomeUnknown)
+	}
+	clear(l.pending[len(kept):])
+	l.pending = kept
+}
+
+// decideLeading settles an event as a leader does.
+func (l *eventLoop) decideLeading(event any) {
+	if l.raft.role == Leader && l.raft.term == l.office.term {
+		switch event := event.(type) {
+		case *proposal:
+			l.propose(event)
+			return
+		case *ack:
+			l.acknowledged(event)
+			return
+		}
+	}
+	l.decide(event)
+}
+
+// propose stages a command, or refuses it.
+func (l *eventLoop) propose(p *proposal) {
+	if l.pendingBytes+len(p.record) > l.options.maxUncommittedBytes {
+		p.fail(ErrOverloaded, ErrNotApplied)
+		return
+	}
+	p.id = l.append(p.record)
+	l.pending = append(l.pending, p)
+	l.pendingBytes += len(p.record)
+}
+
+// append stages a record as the next entry of this term.
+func (l *eventLoop) append(record []byte) entryID {
+	id := entryID{l.raft.log.end + 1, l.raft.term}
+	l.want().add(id.index, id.index, l.tail.stage(record, id, l.seed))
+	l.raft.log.append(id.term, 1)
+	return id
+}
+
+// acknowledged takes a follower's answer as evidence of what it stores.
+func (l *eventLoop) acknowledged(a *ack) {
+	o, r, response := l.office, l.raft, a.response
+	if a.term != o.term || response.From != "" && response.From != a.name {
+		return
+	}
+	if response.ClusterID != 0 && response.ClusterID != r.clusterID && response.success {
+		return
+	}
+	if !o.answeredFrom(r.configuration(), a.name, response.StoreID) {
+		return
+	}
+	o.activity[a.name] = time.Now()
+	if l.events.listens(HeartbeatEventType) {
+		l.events.dispatch(HeartbeatEventType, a.took, nil)
+	}
+	if response.term > r.term {
+		r.observe(response.term)
+		return
+	}
+	if response.success && response.term == o.term && response.index <= r.log.end {
+		o.stored(a.name, response.index)
+	}
+}
+
+// lead does what a turn's evidence allows: commit, settle changes of the
+// configuration, and show the senders the log.
+func (l *eventLoop) lead() {
+	o, r := l.office, l.raft
+	if r.role != Leader || r.term != o.term {
+		return
+	}
+	o.stored(r.name, l.durable)
+	r.commit(o.committed(r.configuration()))
+	l.change()
+	l.employ()
+	view := &leaderView{logView: l.view(), term: r.term, commitIndex: r.commitIndex}
+	for _, s := range o.senders {
+		s.show(view)
+	}
+}
+
+// employ keeps one sender for each other member of the configuration in force.
+func (l *eventLoop) employ() {
+	o, c := l.office, l.raft.configuration()
+	for name, s := range o.senders {
+		if m := c.find(name); m == nil || !s.serves(m) {
+			s.cancel()
+			delete(o.senders, name)
+		}
+	}
+	for i := range c.members {
+		if m := &c.members[i]; m.name != l.raft.name && o.senders[m.name] == nil {
+			next := o.start
+			if match := o.match[m.name]; match > 0 {
+				next = match + 1
+			}
+			o.senders[m.name] = l.newSender(o, m, next)
+		}
+	}
+}
+
+// members tells of each member what the leader knows.
+func (o *office) members(c *configuration) []MemberStatus {
+	members := membersOf(c)
+	for i := range members {
+		members[i].Match = o.match[members[i].Name]
+		members[i].LastActivity = o.activity[members[i].Name]
+	}
+	return members
+}

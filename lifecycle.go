@@ -1,0 +1,215 @@
+package raft
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// lifecycle is which run a server is in. Changes take turns by a token in a
+// channel rather than a mutex, because Init reads the disk and applies.
+type lifecycle struct {
+	turn  chan struct{} // holds a token while Init, Start or Stop is at work
+	run   atomic.Pointer[run]
+	state atomic.Int32 // of the run: its phase
+}
+
+// The phases of a run.
+const (
+	phaseNone = iota
+	phaseInitialized
+	phaseStarted
+	phaseStopped
+)
+
+func (c *lifecycle) lock()   { c.turn <- struct{}{} }
+func (c *lifecycle) unlock() { <-c.turn }
+
+func (s *server) Init() error {
+	s.lifecycle.lock()
+	defer s.lifecycle.unlock()
+	return s.initialize()
+}
+
+func (s *server) initialize() error {
+	switch s.lifecycle.state.Load() {
+	case phaseStarted:
+		return fmt.Errorf("raft.Server: Server already running[%s]", s.State())
+	case phaseInitialized:
+		return nil
+	case phaseStopped:
+		if err := s.lifecycle.run.Load().endWithin(0); err != nil {
+			return err
+		}
+	}
+	r := &run{
+		server: s, name: s.name, connectionString: s.connectionString,
+		options: &s.options, settings: &s.settings, events: &s.eventDispatcher,
+		log:   s.options.logger.With("server", s.name),
+		inbox: newQueue[any](), orders: newQueue[*order](),
+		ended: make(chan struct{}),
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.applier = &applier{
+		server: s, registry: s.options.registry, events: r.events, ranges: newQueue[committed](),
+		ownTerm: func(term uint64) { r.inbox.put(control(func(l *eventLoop) { l.appliedOwn(term) })) },
+		halted: func(halt *HaltError) {
+			var err error = halt
+			r.err.CompareAndSwap(nil, &err)
+			r.log.Error("raft: apply halts", "index", halt.Index, "command", halt.Command, "cause", halt.Cause)
+			r.inbox.put(control(func(l *eventLoop) { l.halt() }))
+		},
+	}
+	replica, err := r.open(s.LogPath())
+	if err != nil {
+		r.cancel()
+		return err
+	}
+	loop := r.newLoop(replica)
+	loop.raft.role = Initialized
+	loop.publish()
+	r.loop = loop
+	s.lifecycle.run.Store(r)
+	s.lifecycle.state.Store(phaseInitialized)
+	r.replay(replica)
+	return nil
+}
+
+func (s *server) Start() error {
+	s.lifecycle.lock()
+	defer s.lifecycle.unlock()
+	if err := s.initialize(); err != nil {
+		return err
+	}
+	r := s.lifecycle.run.Load()
+	s.begin(&r.hearers)
+	l := r.loop
+	r.loop = nil // it is its goroutine's from here on
+	l.raft.role = Follower
+	l.publish()
+	s.lifecycle.state.Store(phaseStarted)
+	r.start(l)
+	return nil
+}
+
+// stopTimeouts is how many election timeouts Stop waits for what the application
+// or the disk blocks.
+const stopTimeouts = 2
+
+func (s *server) Stop() {
+	// The run is told before the turn is taken, so that a Stop from inside Apply
+	// ends even while another one waits for that Apply.
+	if r := s.lifecycle.run.Load(); r != nil && s.lifecycle.state.Load() == phaseStarted {
+		r.cancel()
+		if r.applier.inside.isCaller() || s.inside.isCaller() {
+			<-r.ended
+			return
+		}
+	}
+	s.lifecycle.lock()
+	defer s.lifecycle.unlock()
+	r := s.lifecycle.run.Load()
+	switch s.lifecycle.state.Load() {
+	case phaseStarted:
+		r.cancel()
+		if err := r.endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
+			r.log.Error("raft: stopped with something left", "error", err)
+		}
+	case phaseInitialized:
+		r.abandon()
+	default:
+		return
+	}
+	s.lifecycle.state.Store(phaseStopped)
+}
+
+// abandon ends a run that was never started.
+func (r *run) abandon() {
+	r.cancel()
+	if err := r.store.Close(); err != nil {
+		r.log.Error("raft: closing the log", "error", err)
+	}
+	r.loop.raft.role = Stopped
+	r.loop.publish()
+	r.inbox.close()
+	close(r.ended)
+}
+
+func (s *server) Running() bool {
+	switch s.State() {
+	case Stopped, Initialized:
+		return false
+	}
+	return true
+}
+
+func (s *server) Err() error {
+	if r := s.lifecycle.run.Load(); r != nil {
+		if err := r.err.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
+}
+
+// stopped returns a channel that is closed when the run that the server is in
+// ends; it is closed when the server is in none.
+func (s *server) stopped() <-chan struct{} {
+	if r := s.lifecycle.run.Load(); r != nil && s.lifecycle.state.Load() == phaseStarted {
+		return r.ctx.Done()
+	}
+	closed := make(chan struct{})
+	close(closed)
+	return closed
+}
+
+// FlushCommitIndex returns when a restart would begin with this very commit
+// index, or when that cannot be had.
+func (s *server) FlushCommitIndex() {
+	done := make(chan struct{})
+	r := s.lifecycle.run.Load()
+	if r == nil || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
+		return
+	}
+	select {
+	case <-done:
+	case <-r.ended:
+	}
+}
+
+// flushCommitIndex wants the commit index durable and exact.
+func (l *eventLoop) flushCommitIndex(done chan struct{}) {
+	l.want().flush = true
+	l.balloted = l.ordered + 1
+	l.promises.ballots = append(l.promises.ballots, promise{needs: l.balloted, deliver: func() { close(done) }})
+}
+
+// appliedOwn takes the applier's word that the first entry of a term is applied:
+// its leader may be trusted to know all that was committed before.
+func (l *eventLoop) appliedOwn(term uint64) {
+	if l.office != nil && l.office.term == term {
+		l.office.ready = true
+	}
+}
+
+// halt takes the applier's word that it cannot go on. A leader that does not
+// apply is of no use: it steps down, and gives others the time to follow it.
+func (l *eventLoop) halt() {
+	l.halted = true
+	l.rearm = true
+	if l.raft.role == Leader {
+		l.stepDown()
+	}
+}
+
+// redial makes senders of a leader begin anew with another transporter.
+func (l *eventLoop) redial() {
+	if l.office == nil {
+		return
+	}
+	for name, s := range l.office.senders {
+		s.cancel()
+		delete(l.office.senders, name)
+	}
+}

@@ -1,0 +1,167 @@
+package raft
+
+import (
+	"time"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+// order is what one turn of the event loop wants durable. The log writer carries
+// orders out in sequence, each whole before it says so.
+type order struct {
+	sequence uint64
+	reset    bool // drop the whole log first
+	identity *wal.Identity
+	ballot   *ballot
+	truncate uint64 // drop the entries from here on, if no records replace them
+	first    uint64 // index of the first record
+	last     uint64 // and of the last
+	records  [][]byte
+	commit   uint64
+	flush    bool // make the commit index exact
+}
+
+// add puts records behind those that the order has. Bytes that lie right behind
+// each other in memory become one piece.
+func (o *order) add(first, last uint64, records []byte) {
+	if o.last = last; len(o.records) == 0 {
+		o.first = first
+	} else if end := &o.records[len(o.records)-1]; cap(*end)-len(*end) >= len(records) && &(*end)[:len(*end)+1][len(*end)] == &records[0] {
+		*end = (*end)[:len(*end)+len(records)]
+		return
+	}
+	o.records = append(o.records, records)
+}
+
+// written is the log writer's word that all orders up to sequence are durable,
+// or the error after which none will be.
+type written struct {
+	sequence uint64
+	err      error
+}
+
+// sealAfter is how long the log writer waits, with nothing to do, before it
+// marks the end of the log as clean.
+const sealAfter = 50 * time.Millisecond
+
+// logWriter owns the write end of the log. While it syncs, the orders of the
+// next turns gather, and become one write and one sync: group commit.
+type logWriter struct {
+	store  *wal.Store
+	orders *queue[*order]
+	done   func(written) // hands word to the event loop
+	batch  [][]byte
+	commit uint64
+	failed bool
+}
+
+// run carries out orders until the queue is closed and empty, then closes the
+// store.
+func (w *logWriter) run() {
+	var orders []*order
+	idle := time.NewTimer(sealAfter)
+	defer idle.Stop()
+	for {
+		select {
+		case <-w.orders.ready:
+			closed := w.orders.closed()
+			orders = w.orders.take(orders)
+			w.carryOut(orders)
+			if closed {
+				w.close()
+				return
+			}
+			idle.Reset(sealAfter)
+		case <-idle.C:
+			w.report(written{err: w.seal()})
+		}
+	}
+}
+
+// carryOut makes the orders durable, joining appends that follow each other.
+func (w *logWriter) carryOut(orders []*order) {
+	for len(orders) > 0 && !w.failed {
+		n := joinable(orders)
+		err := w.write(orders[:n])
+		w.report(written{sequence: orders[n-1].sequence, err: err})
+		orders = orders[n:]
+	}
+}
+
+// joinable counts the orders at the front that one write can serve: the first,
+// and those behind it that only append to where it ends.
+func joinable(orders []*order) int {
+	n := 1
+	for n < len(orders) && orders[n].appendsOnly() && (orders[n-1].records != nil || len(orders[n].records) == 0) {
+		n++
+	}
+	return n
+}
+
+// appendsOnly reports whether the order neither drops entries nor saves anything
+// beside the log.
+func (o *order) appendsOnly() bool {
+	return !o.reset && o.identity == nil && o.ballot == nil && o.truncate == 0 && !o.flush
+}
+
+// write carries out one order and the appends that were joined to it.
+func (w *logWriter) write(orders []*order) error {
+	o := orders[0]
+	w.commit = max(w.commit, orders[len(orders)-1].commit)
+	if o.reset {
+		w.commit = 0
+		if err := w.store.Truncate(1, 0); err != nil {
+			return err
+		}
+	}
+	if o.identity != nil {
+		if err := w.store.SaveIdentity(*o.identity); err != nil {
+			return err
+		}
+	}
+	if o.ballot != nil {
+		if err := w.store.SaveHardState(wal.HardState{Term: o.ballot.term, VotedFor: o.ballot.votedFor}); err != nil {
+			return err
+		}
+	}
+	w.batch = w.batch[:0]
+	for _, o := range orders {
+		w.batch = append(w.batch, o.records...)
+	}
+	defer clear(w.batch)
+	switch {
+	case len(w.batch) > 0:
+		return w.store.Append(o.first, w.commit, w.batch...)
+	case o.truncate != 0:
+		return w.store.Truncate(o.truncate, w.commit)
+	case o.flush:
+		return w.store.Seal(w.commit)
+	}
+	return nil
+}
+
+func (w *logWriter) seal() error {
+	if w.failed {
+		return nil
+	}
+	return w.store.Seal(w.commit)
+}
+
+// report hands word on; after an error it is the last.
+func (w *logWriter) report(word written) {
+	if w.failed || word == (written{}) {
+		return
+	}
+	w.failed = word.err != nil
+	w.done(word)
+}
+
+// close ends the log cleanly, if it can be, and lets go of the directory.
+func (w *logWriter) close() {
+	if !w.failed {
+		_ = w.store.Seal(w.commit) // Close says what it has to say again
+	}
+	if err := w.store.Close(); err != nil && !w.failed {
+		w.report(written{err: err})
+	}
+}

@@ -1,0 +1,61 @@
+package raft
+
+import "slices"
+
+// promise is an answer that waits for what it promises to be durable.
+type promise struct {
+	needs     uint64 // the order that must be carried out
+	responder appendResponder
+	response  *AppendEntriesResponse
+	deliver   func() // in place of the two, for other answers
+}
+
+func (p *promise) kept() {
+	if p.deliver != nil {
+		p.deliver()
+		return
+	}
+	p.responder.answerAppend(p.response)
+}
+
+// promises are the answers that wait. Those that promise a term or a vote wait
+// for the ballot only; those that promise entries for the entries as well.
+type promises struct {
+	ballots []promise
+	entries []promise
+	bound   [2]int // how many at the front know what they need
+}
+
+// bind tells the promises of this turn which orders they need.
+func (p *promises) bind(ballot, entries uint64) {
+	for i := p.bound[0]; i < len(p.ballots); i++ {
+		p.ballots[i].needs = ballot
+	}
+	for i := p.bound[1]; i < len(p.entries); i++ {
+		p.entries[i].needs = entries
+	}
+	p.bound = [2]int{len(p.ballots), len(p.entries)}
+}
+
+// keep gives the answers whose orders are carried out.
+func (p *promises) keep(written uint64) {
+	p.ballots = keep(p.ballots, written)
+	p.entries = keep(p.entries, written)
+	p.bound = [2]int{len(p.ballots), len(p.entries)}
+}
+
+func keep(waiting []promise, written uint64) []promise {
+	n := 0
+	for n < len(waiting) && waiting[n].needs <= written {
+		waiting[n].kept()
+		n++
+	}
+	return slices.Delete(waiting, 0, n)
+}
+
+// withdraw drops the answers that promise an entry from index on: it is no
+// longer there.
+func (p *promises) withdraw(index uint64) {
+	p.entries = slices.DeleteFunc(p.entries, func(p promise) bool { return p.response.index >= index })
+	p.bound[1] = min(p.bound[1], len(p.entries))
+}

@@ -1,0 +1,57 @@
+package raft
+
+import (
+	"context"
+	"sync"
+)
+
+// proposal is a command on its way through the log and back to its caller.
+// Whoever holds it alone may change it: the caller, then the event loop, then
+// the applier.
+type proposal struct {
+	record []byte
+	id     entryID // given by the event loop
+	done   chan result
+}
+
+// result is what became of a proposal.
+type result struct {
+	value interface{}
+	err   error // what Apply returned, or a *CommandError
+}
+
+var proposals = sync.Pool{New: func() any { return &proposal{done: make(chan result, 1)} }}
+
+// answer gives the caller its result; the proposal is the caller's again.
+func (p *proposal) answer(value interface{}, err error) { p.done <- result{value, err} }
+
+// fail tells the caller that the command was not, or may not have been, applied.
+func (p *proposal) fail(cause, outcome error) { p.answer(nil, failure(cause, outcome)) }
+
+// wait returns the proposal's result, or the context's end. A proposal that was
+// given up belongs to the loops for good: its answer goes to nobody.
+func (p *proposal) wait(ctx context.Context) (interface{}, error) {
+	if ctx.Done() == nil {
+		r := <-p.done
+		p.release()
+		return r.value, r.err
+	}
+	select {
+	case r := <-p.done:
+		p.release()
+		return r.value, r.err
+	case <-ctx.Done():
+		return nil, contextFailure(ctx, ErrOutcomeUnknown)
+	}
+}
+
+// keptRecordBytes bounds the buffers that wait in the pool.
+const keptRecordBytes = 64 << 10
+
+func (p *proposal) release() {
+	if cap(p.record) > keptRecordBytes {
+		p.record = nil
+	}
+	p.record, p.id = p.record[:0], entryID{}
+	proposals.Put(p)
+}

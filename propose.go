@@ -1,0 +1,172 @@
+package raft
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+func (s *server) Do(command Command) (interface{}, error) {
+	value, err := s.DoContext(context.Background(), command)
+	if failed, ok := err.(*CommandError); ok {
+		return value, failed.Cause
+	}
+	return value, err
+}
+
+func (s *server) DoContext(ctx context.Context, command Command) (interface{}, error) {
+	value, err := s.do(ctx, command)
+	if failed, ok := err.(*CommandError); ok && failed.Leader == "" {
+		now := s.now()
+		failed.Leader = now.status.Leader
+		if m := now.configuration.find(failed.Leader); m != nil {
+			failed.ConnectionString = m.connectionString
+		}
+	}
+	return value, err
+}
+
+// Do replicates the command by the server and returns what its Apply returned,
+// as a T. A value of another type is an error, although the command is applied.
+func Do[T any](ctx context.Context, server Server, command Command) (T, error) {
+	value, err := server.DoContext(ctx, command)
+	result, ok := value.(T)
+	if err == nil && !ok && value != nil {
+		return result, fmt.Errorf("raft: Apply returned %T, not %T", value, result)
+	}
+	return result, err
+}
+
+func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
+	r := s.lifecycle.run.Load()
+	switch {
+	case r == nil || s.lifecycle.state.Load() != phaseStarted:
+		return nil, failure(StopError, ErrNotApplied)
+	case command == nil:
+		return nil, failure(fmt.Errorf("%w: nil", ErrUnregisteredCommand), ErrNotApplied)
+	case r.applier.inside.isCaller():
+		return nil, failure(ErrReentrant, ErrNotApplied)
+	case ctx.Err() != nil:
+		return nil, contextFailure(ctx, ErrNotApplied)
+	}
+	switch c := command.(type) {
+	case *DefaultJoinCommand:
+		return s.join(ctx, r, c)
+	case JoinCommand:
+		if begins(c, s.name) && s.unbound() {
+			if err := s.beginWith(ctx, r, s.connectionString); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s.propose(ctx, r, command)
+}
+
+// propose sends a command through the log.
+func (s *server) propose(ctx context.Context, r *run, command Command) (interface{}, error) {
+	if !s.options.registry.registered(command.CommandName()) {
+		return nil, failure(fmt.Errorf("%w: %s", ErrUnregisteredCommand, command.CommandName()), ErrNotApplied)
+	}
+	if s.State() != Leader {
+		return nil, failure(NotLeaderError, ErrNotApplied) // without the trouble of encoding
+	}
+	p := proposals.Get().(*proposal)
+	record, err := encodeCommand(p.record[:0], kindCommand, command)
+	if err == nil && len(record) > s.options.maxEntryBytes {
+		err = ErrEntryTooLarge
+	}
+	if err != nil {
+		p.release()
+		return nil, failure(err, ErrNotApplied)
+	}
+	p.record = wal.Record(record)
+	if !r.inbox.put(p) {
+		p.release()
+		return nil, failure(StopError, ErrNotApplied)
+	}
+	return p.wait(ctx)
+}
+
+// unbound reports whether this server belongs to no cluster and has no log.
+func (s *server) unbound() bool {
+	status := s.now().status
+	return status.ClusterID == 0 && status.LastIndex == 0
+}
+
+// join carries out goraft's join command: on an empty store that names itself it
+// begins the cluster, on the leader it adds a member.
+func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (interface{}, error) {
+	if c.Name == "" || len(c.Name) > maxNameBytes {
+		return nil, failure(&OptionError{"name", "of a member must not be blank or longer than 1 KiB"}, ErrNotApplied)
+	}
+	if c.Name == s.name && s.unbound() {
+		if err := s.beginWith(ctx, r, c.ConnectionString); err != nil {
+			return nil, err
+		}
+		return joined, nil
+	}
+	change := &change{name: c.Name, connectionString: c.ConnectionString, cause: c.CommandName(), done: make(chan error, 1)}
+	if err := s.change(ctx, r, func(l *eventLoop) { l.request(change) }, change.done); err != nil {
+		return nil, err
+	}
+	return joined, nil
+}
+
+// beginWith begins a cluster and waits until this server is a member of it for
+// certain.
+func (s *server) beginWith(ctx context.Context, r *run, connectionString string) error {
+	done := make(chan error, 1)
+	return s.change(ctx, r, func(l *eventLoop) { l.begin(connectionString, done) }, done)
+}
+
+// change hands a change to the event loop and waits for its outcome.
+func (s *server) change(ctx context.Context, r *run, c control, done chan error) error {
+	if !r.inbox.put(c) {
+		return failure(StopError, ErrNotApplied)
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return contextFailure(ctx, ErrOutcomeUnknown)
+	case <-r.ended:
+		select {
+		case err := <-done:
+			return err
+		default:
+			return failure(StopError, ErrOutcomeUnknown)
+		}
+	}
+}
+
+func (s *server) AddPeer(name string, connectionString string) error {
+	if name == "" || len(name) > maxNameBytes {
+		return &OptionError{"name", "of a member must not be blank or longer than 1 KiB"}
+	}
+	if err := s.Init(); err != nil && s.lifecycle.state.Load() != phaseStarted {
+		return err
+	}
+	r := s.lifecycle.run.Load()
+	if s.lifecycle.state.Load() == phaseInitialized {
+		return s.addPeerBefore(name, connectionString)
+	}
+	change := &change{name: name, connectionString: connectionString, cause: (&DefaultJoinCommand{}).CommandName(), done: make(chan error, 1)}
+	err := s.change(context.Background(), r, func(l *eventLoop) { l.addPeer(change) }, change.done)
+	if failed, ok := err.(*CommandError); ok {
+		return failed.Cause
+	}
+	return err
+}
+
+// addPeerBefore keeps a call of AddPeer for when the server has started.
+func (s *server) addPeerBefore(name, connectionString string) error {
+	done := make(chan error, 1)
+	r := s.lifecycle.run.Load()
+	if !r.inbox.put(control(func(l *eventLoop) {
+		l.addPeer(&change{name: name, connectionString: connectionString, done: done})
+	})) {
+		return StopError
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package raft
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+// waitingResponder takes the answer to a call that waits for it.
+type waitingResponder chan *AppendEntriesResponse
+
+func (w waitingResponder) answerAppend(response *AppendEntriesResponse) { w <- response }
+
+func (s *server) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
+	r := s.lifecycle.run.Load()
+	answer := make(waitingResponder, 1)
+	if r == nil || s.submitAppend(req, answer) != nil {
+		return nil
+	}
+	select {
+	case response := <-answer:
+		return response
+	case <-r.ended:
+		return nil
+	}
+}
+
+func (s *server) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
+	r := s.lifecycle.run.Load()
+	if r == nil || req == nil {
+		return nil
+	}
+	copied := *req
+	call := &voteCall{req: &copied, answer: make(chan *RequestVoteResponse, 1)}
+	if s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(call) {
+		return nil
+	}
+	select {
+	case response := <-call.answer:
+		return response
+	case <-r.ended:
+		return nil
+	}
+}
+
+// submitAppend checks the request's entries where the transport calls, and hands
+// it to the event loop.
+func (s *server) submitAppend(req *AppendEntriesRequest, responder appendResponder) error {
+	r := s.lifecycle.run.Load()
+	if req == nil || r == nil || s.lifecycle.state.Load() != phaseStarted {
+		return StopError
+	}
+	copied := *req
+	call := &appendCall{req: &copied, responder: responder}
+	if err := call.read(s.ClusterID()); err != nil {
+		return err
+	}
+	if !r.inbox.put(call) {
+		return StopError
+	}
+	return nil
+}
+
+// read checks the request's entries and tells the rules what they are: whole,
+// unchanged, one behind the other, of terms that do not fall and do not exceed
+// the request's.
+func (c *appendCall) read(ownCluster uint64) error {
+	req := c.req
+	cluster := req.ClusterID
+	if cluster == 0 {
+		cluster = ownCluster
+	}
+	seed := wal.Seed(cluster)
+	if req.records == nil && len(req.Entries) > 0 {
+		records, err := req.recordsFromEntries(seed)
+		if err != nil {
+			return err
+		}
+		req.records = records
+	}
+	if len(req.records) > math.MaxUint32 {
+		return ErrMessageTooLarge
+	}
+	h := &c.batch.history
+	h.base = entryID{req.PrevLogIndex, req.PrevLogTerm}
+	h.end = req.PrevLogIndex
+	before := req.PrevLogTerm
+	for rest := req.records; len(rest) > 0; {
+		record, next, err := wal.NextRecord(rest)
+		if err == nil {
+			err = record.Verify(seed)
+		}
+		if err != nil {
+			return err
+		}
+		term := record.Term()
+		if record.Index() != h.end+1 || term < before || term > req.Term || term == 0 {
+			return fmt.Errorf("%w: entry %d of term %d behind entry %d of term %d, sent in term %d",
+				ErrMessage, record.Index(), term, h.end, before, req.Term)
+		}
+		c.offsets = append(c.offsets, uint32(len(req.records)-len(rest)))
+		h.append(term, 1)
+		before = term
+		if record.Kind() == kindConfiguration {
+			configuration, err := decodeConfiguration(record.Data(), record.Index())
+			if err != nil {
+				return err
+			}
+			c.batch.configurations = append(c.batch.configurations, configuration)
+		}
+		rest = next
+	}
+	return nil
+}

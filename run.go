@@ -1,0 +1,223 @@
+package raft
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+// run is one life of a server, from Init to Stop: what its goroutines share.
+// Every field is fixed once they start, or safe to share.
+type run struct {
+	server           *server
+	name             string
+	connectionString string
+	options          *options
+	settings         *settings
+	events           *eventDispatcher
+	log              *slog.Logger
+
+	store     *wal.Store
+	inbox     *queue[any]
+	orders    *queue[*order]
+	applier   *applier
+	loop      *eventLoop // until it starts
+	published atomic.Pointer[published]
+
+	ctx     context.Context // ends when the server stops
+	cancel  context.CancelFunc
+	err     atomic.Pointer[error]
+	ended   chan struct{} // the event loop has ended: nobody answers any more
+	tasks   tasks         // all goroutines but the following
+	applies tasks         // the applier, which the application may block
+	hearers tasks         // the delivery of events, which the application may block
+	callers tasks         // single calls, which a Transporter may block
+}
+
+// transporter returns the transporter in use.
+func (r *run) transporter() Transporter { return r.server.Transporter() }
+
+// failed stops the server by itself.
+func (r *run) failed(err error) {
+	r.err.CompareAndSwap(nil, &err)
+	r.cancel()
+}
+
+// call makes a call to another server on a goroutine of its own, bounded by the
+// election timeout where the transporter heeds contexts. It makes none while as
+// many as are allowed have not returned.
+func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.Context, t Transporter)) {
+	if busy.Add(1) > maxCalls {
+		busy.Add(-1)
+		return
+	}
+	r.callers.Go("call", func() {
+		defer busy.Add(-1)
+		ctx, cancel := context.WithTimeout(ctx, r.settings.electionTimeout())
+		defer cancel()
+		f(ctx, r.transporter())
+	})
+}
+
+// recovered is what the log on disk says when a run begins.
+type recovered struct {
+	terms          history
+	configurations []*configuration
+	last           []byte // the last record, for its command's name
+	err            error
+}
+
+// Truncate takes back the entries from index on.
+func (r *recovered) Truncate(from uint64) {
+	r.terms.truncate(from)
+	n := len(r.configurations)
+	for n > 0 && r.configurations[n-1].index >= from {
+		n--
+	}
+	r.configurations = r.configurations[:n]
+}
+
+// Record takes the next entry.
+func (r *recovered) Record(record wal.Record) {
+	if r.terms.end == 0 && record.Index() > 1 {
+		r.terms.base.index, r.terms.end = record.Index()-1, record.Index()-1
+	}
+	r.terms.append(record.Term(), 1)
+	if record.Kind() == kindConfiguration && r.err == nil {
+		c, err := decodeConfiguration(record.Data(), record.Index())
+		if err != nil {
+			r.err = err
+			return
+		}
+		r.configurations = append(r.configurations, c)
+	}
+}
+
+// open reads the server's directory and makes the replica that it describes.
+func (r *run) open(path string) (*replica, error) {
+	var log recovered
+	seed := r.options.seed
+	store, err := wal.Open(wal.Options{
+		FS: r.options.fs, Dir: path, MaxSegmentBytes: r.options.maxSegmentBytes,
+		StoreID:    func() uint64 { return nonzero(seed) },
+		Background: func(f func()) { r.tasks.Go("allocate", f) },
+		Visitor:    &log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("raft: opening %s: %w", path, err)
+	}
+	id, hard := store.Identity(), store.HardState()
+	initial, err := decodeConfiguration(id.Initial, 0)
+	if err == nil {
+		err = log.err
+	}
+	if err != nil {
+		_ = store.Close()
+		return nil, err
+	}
+	if torn := store.Torn(); torn != nil {
+		r.log.Warn("raft: cut an unfinished write off the log", "torn", fmt.Sprintf("%+v", *torn))
+	}
+	replica := newReplica(r.name, identity{storeID: id.StoreID, clusterID: id.ClusterID, initial: initial}, ballot{hard.Term, hard.VotedFor})
+	replica.log = log.terms
+	replica.configured(log.configurations...)
+	replica.commit(store.CommitIndex())
+	if term := replica.log.last().term; term > replica.term {
+		_ = store.Close()
+		return nil, fmt.Errorf("%w: the log is of term %d, the hard state of term %d", ErrInvariant, term, replica.term)
+	}
+	r.store = store
+	return replica, nil
+}
+
+func nonzero(draw func() uint64) uint64 {
+	for {
+		if id := draw(); id != 0 {
+			return id
+		}
+	}
+}
+
+// replay applies what is durably known to be committed, before the server takes
+// part in anything. An entry that cannot be applied halts the server as it would
+// later.
+func (r *run) replay(replica *replica) {
+	r.applier.goroutine = goroutineID()
+	r.applier.apply(committed{
+		index: replica.commitIndex,
+		view:  logView{terms: replica.log, store: r.store},
+	})
+}
+
+// newLoop makes the event loop of a replica that was read from disk.
+func (r *run) newLoop(replica *replica) *eventLoop {
+	l := &eventLoop{
+		run: r, raft: replica, seed: wal.Seed(replica.clusterID),
+		rand:        rand.New(rand.NewPCG(r.options.seed(), r.options.seed())),
+		savedBallot: replica.ballot, toldCommit: replica.commitIndex, durable: replica.log.end,
+		asking: map[string]*atomic.Int32{},
+	}
+	if r.applier.halt != nil {
+		l.halted = true
+	}
+	return l
+}
+
+// start begins the goroutines.
+func (r *run) start(l *eventLoop) {
+	w := &logWriter{store: r.store, orders: r.orders, commit: l.raft.commitIndex, done: func(word written) { r.inbox.put(word) }}
+	r.tasks.Go("log", w.run)
+	r.applies.Go("apply", r.applier.run)
+	r.tasks.Go("loop", func() {
+		defer close(r.ended)
+		l.loop()
+	})
+}
+
+// end answers everybody who waits, when the event loop has ended, and lets the
+// other goroutines end.
+func (l *eventLoop) end() {
+	l.inbox.close()
+	l.applier.ranges.close()
+	for _, event := range l.inbox.take(nil) {
+		if p, ok := event.(*proposal); ok {
+			p.fail(StopError, ErrNotApplied)
+		}
+	}
+	failAll(l.pending, StopError)
+	l.pending = nil
+	for _, t := range l.expiries {
+		t.Stop()
+	}
+	l.raft.leader = ""
+	l.raft.role = Stopped
+	l.publish()
+	l.orders.close()
+}
+
+// endWithin waits for the goroutines and says what the application still blocks
+// when the time is over. The goroutine that calls is not waited for: Apply and
+// listeners may call Stop.
+func (r *run) endWithin(d time.Duration) error {
+	deadline := time.Now().Add(d)
+	for _, group := range []struct {
+		tasks *tasks
+		skip  bool
+		what  string
+	}{
+		{&r.tasks, false, "a call to the disk"},
+		{&r.applies, r.applier.inside.isCaller(), "Apply"},
+		{&r.hearers, r.events.inside.isCaller(), "an event listener"},
+		{&r.callers, false, "a call of the transporter"},
+	} {
+		if !group.skip && !group.tasks.endWithin(time.Until(deadline)) {
+			return fmt.Errorf("%w: %s has not returned", ErrStillRunning, group.what)
+		}
+	}
+	return nil
+}
