@@ -147,6 +147,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 // A body beyond the limit is refused as soon as that is known, whether it says
 // its length or not, and is not unpacked.
 func TestFault114_OversizeRequestIsRefused(t *testing.T) {
+	t.Parallel()
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.MaxMessageBytes = 1 << 20
 	host := serveHTTP(t, transporter.Handler(newFake("n2")))
@@ -158,7 +159,7 @@ func TestFault114_OversizeRequestIsRefused(t *testing.T) {
 	}{
 		{"declared", "Content-Length: 1048577\r\n", strings.NewReader(""), 413},
 		{"declared, the most there is", "Content-Length: 9223372036854775807\r\n", strings.NewReader(""), 413},
-		{"chunked without end", "Transfer-Encoding: chunked\r\n", endless{}, 413},
+		{"chunked without end", "Transfer-Encoding: chunked\r\n", endlessBody{}, 413},
 		{"packed", "Content-Length: 4\r\nContent-Encoding: gzip\r\n", strings.NewReader("\x1f\x8b\x08\x00"), 415},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -184,16 +185,17 @@ func TestFault114_OversizeRequestIsRefused(t *testing.T) {
 	}
 }
 
-// endless is a chunked body that never ends.
-type endless struct{}
+// endlessBody is a chunked body that never ends.
+type endlessBody struct{}
 
-func (endless) Read(b []byte) (int, error) {
+func (endlessBody) Read(b []byte) (int, error) {
 	return copy(b, "400\r\n"+strings.Repeat("x", 1024)+"\r\n"), nil
 }
 
 // Whoever sends a byte a second is cut off, with the host's deadlines or
 // without.
 func TestFault142_SlowBodyEnds(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*http.Server){
 		"no deadlines":   func(*http.Server) {},
 		"longer ones":    func(s *http.Server) { s.ReadTimeout = time.Hour },
@@ -201,6 +203,7 @@ func TestFault142_SlowBodyEnds(t *testing.T) {
 		"for the header": func(s *http.Server) { s.ReadHeaderTimeout = 50 * time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			transporter := NewHTTPTransporter("/raft", patience)
 			transporter.bodyTimeout = 100 * time.Millisecond
 			host := serveHTTP(t, transporter.Handler(newFake("n2")), change)
@@ -224,6 +227,7 @@ func TestFault142_SlowBodyEnds(t *testing.T) {
 
 // The deadline of the body is not one of the answer, which waits for the disk.
 func TestHTTPSlowAnswerIsNotCutOff(t *testing.T) {
+	t.Parallel()
 	fake := newFake("n2")
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.bodyTimeout = 30 * time.Millisecond

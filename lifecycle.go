@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 )
 
 // lifecycle is which run a server is in. Changes take turns by a token in a
