@@ -22,6 +22,8 @@ const (
 	phaseStopped
 )
 
+func newLifecycle() *lifecycle { return &lifecycle{turn: make(chan struct{}, 1)} }
+
 func (c *lifecycle) lock()   { c.turn <- struct{}{} }
 func (c *lifecycle) unlock() { <-c.turn }
 
