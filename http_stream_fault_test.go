@@ -32,8 +32,10 @@ func TestFault116_117_StreamToTheWrongServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := newFake("n1"), newPipelined("n2")
-			peer, _ := mounted(t, to)
+			peer := &Peer{Name: "n2"}
 			c.change(from, to.fakeServer, peer)
+			real, _ := mounted(t, to)
+			peer.ConnectionString = real.ConnectionString
 			transporter := NewHTTPTransporter("/raft", patience)
 			s, err := transporter.OpenAppendStream(t.Context(), from, peer)
 			if !errors.Is(err, c.want) || c.want == nil && err != nil {
@@ -108,12 +110,13 @@ func TestFault119_FlippedFrameIsNotDelivered(t *testing.T) {
 		return nil
 	}
 	server.fakeServer.peers = map[string]*Peer{"n1": {}}
-	peer, transporter := mounted(t, server)
-	transporter.StreamIdleTimeout = 100 * time.Millisecond // a longer length waits for more
+	transporter := NewHTTPTransporter("/raft", patience)
+	transporter.StreamIdleTimeout = 100 * time.Millisecond
+	peer := mountedOn(t, transporter, server)
 	frame := requestFrame(request("n1", "n2", 5, 10))
 	eachFlip(frame, func(bit int, b []byte) {
-		if bit%5 > 0 && bit > 8*framePrefixSize || bit >= 20 && bit < 32 {
-			return // the rest is tested without connections; these wait
+		if bit%31 > 0 && bit > 8*framePrefixSize || bit >= 6 && bit < 28 {
+			return // tested without connections too; a longer length waits for more
 		}
 		raw := openRaw(t, peer)
 		raw.greet(t, hello{clusterID: 7, from: "n1", to: "n2"})
@@ -269,13 +272,16 @@ func TestFault111_StreamEndsByDeadline(t *testing.T) {
 func TestFault111_ServedStreamEndsByDeadline(t *testing.T) {
 	server := newPipelined("n2")
 	server.election = 50 * time.Millisecond
-	peer, transporter := mounted(t, server)
+	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.StreamIdleTimeout = 100 * time.Millisecond
+	peer := mountedOn(t, transporter, server)
 	raw := openRaw(t, peer)
 	raw.greet(t, hello{clusterID: 7, from: "n1", to: "n2"})
 	raw.closed(t)
 
+	transporter = NewHTTPTransporter("/raft", patience)
 	transporter.StreamIdleTimeout = time.Hour
+	peer = mountedOn(t, transporter, server)
 	raw = openRaw(t, peer)
 	raw.greet(t, hello{clusterID: 7, from: "n1", to: "n2"})
 	_ = raw.Conn.(*net.TCPConn).SetReadBuffer(1 << 10)
@@ -375,8 +381,9 @@ func TestStreamOutboxIsBounded(t *testing.T) {
 }
 
 func TestStreamTooLargeARequest(t *testing.T) {
-	peer, transporter := mounted(t, newPipelined("n2"))
+	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.MaxMessageBytes = 1 << 10
+	peer := mountedOn(t, transporter, newPipelined("n2"))
 	s := open(t, newFake("n1"), peer) // of a transporter with a larger limit
 	if err := s.Send(request("n1", "n2", 1, 1<<10)); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -291,7 +292,9 @@ func TestStreamEndsWithARefusedSubmit(t *testing.T) {
 
 func TestStreamOverTLS(t *testing.T) {
 	transporter := NewHTTPTransporter("/raft", patience)
-	host := httptest.NewTLSServer(transporter.Handler(newPipelined("n2")))
+	host := httptest.NewUnstartedServer(transporter.Handler(newPipelined("n2")))
+	host.Config.ErrorLog = log.New(io.Discard, "", 0)
+	host.StartTLS()
 	defer host.Close()
 	defer transporter.Close()
 	trusting := NewHTTPTransporter("/raft", patience)
