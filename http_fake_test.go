@@ -144,9 +144,14 @@ func serveHTTP(t testing.TB, handler http.Handler, change ...func(*http.Server))
 func mounted(t testing.TB, server Server, change ...func(*http.Server)) (*Peer, *HTTPTransporter) {
 	t.Helper()
 	transporter := NewHTTPTransporter("/raft", patience)
+	return mountedOn(t, transporter, server, change...), transporter
+}
+
+func mountedOn(t testing.TB, transporter *HTTPTransporter, server Server, change ...func(*http.Server)) *Peer {
+	t.Helper()
 	host := serveHTTP(t, transporter.Handler(server), change...)
 	t.Cleanup(func() { _ = transporter.Close() })
-	return &Peer{Name: server.Name(), ConnectionString: host.URL}, transporter
+	return &Peer{Name: server.Name(), ConnectionString: host.URL}
 }
 
 // open opens a stream from the server to the peer.

@@ -147,6 +147,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 // A body beyond the limit is refused as soon as that is known, whether it says
 // its length or not, and is not unpacked.
 func TestFault114_OversizeRequestIsRefused(t *testing.T) {
+	t.Parallel()
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.MaxMessageBytes = 1 << 20
 	host := serveHTTP(t, transporter.Handler(newFake("n2")))
@@ -194,6 +195,7 @@ func (endlessBody) Read(b []byte) (int, error) {
 // Whoever sends a byte a second is cut off, with the host's deadlines or
 // without.
 func TestFault142_SlowBodyEnds(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*http.Server){
 		"no deadlines":   func(*http.Server) {},
 		"longer ones":    func(s *http.Server) { s.ReadTimeout = time.Hour },
@@ -201,6 +203,7 @@ func TestFault142_SlowBodyEnds(t *testing.T) {
 		"for the header": func(s *http.Server) { s.ReadHeaderTimeout = 50 * time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			transporter := NewHTTPTransporter("/raft", patience)
 			transporter.bodyTimeout = 100 * time.Millisecond
 			host := serveHTTP(t, transporter.Handler(newFake("n2")), change)
@@ -224,6 +227,7 @@ func TestFault142_SlowBodyEnds(t *testing.T) {
 
 // The deadline of the body is not one of the answer, which waits for the disk.
 func TestHTTPSlowAnswerIsNotCutOff(t *testing.T) {
+	t.Parallel()
 	fake := newFake("n2")
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.bodyTimeout = 30 * time.Millisecond

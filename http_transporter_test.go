@@ -141,6 +141,7 @@ func TestHTTPCallGolden(t *testing.T) {
 // A message of another server, or a page, or nothing at all is no answer, with
 // whatever status it comes.
 func TestFault118_ErrorPageIsNoAnswer(t *testing.T) {
+	t.Parallel()
 	vote := (&RequestVoteResponse{Term: 4, VoteGranted: true, From: "n2"}).appendTo(nil)
 	stranger := (&RequestVoteResponse{Term: 4, VoteGranted: true, From: "n3"}).appendTo(nil)
 	nameless, _ := hex.DecodeString("08041001")
@@ -229,6 +230,7 @@ func TestHTTPNamelessAnswerToUnbound(t *testing.T) {
 }
 
 func TestFault114_EndlessAnswerIsBounded(t *testing.T) {
+	t.Parallel()
 	for name, handler := range map[string]http.HandlerFunc{
 		"body": func(w http.ResponseWriter, r *http.Request) {
 			for chunk := make([]byte, 1<<16); ; {
@@ -265,6 +267,7 @@ func TestFault114_EndlessAnswerIsBounded(t *testing.T) {
 // A peer that took the connection and says nothing, or never stops saying it,
 // costs one deadline.
 func TestFault111_CallsEndByDeadline(t *testing.T) {
+	t.Parallel()
 	const timeout = 50 * time.Millisecond
 	for name, greeting := range map[string]string{
 		"silent":        "",
@@ -273,6 +276,7 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 		"continuing":    "HTTP/1.1 100 Continue\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			peer := hung(t, greeting)
 			server, transporter := newFake("n1"), NewHTTPTransporter("/raft", timeout)
 			begin := time.Now()
@@ -297,40 +301,53 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 			if _, err := slow.OpenAppendStream(ctx, server, peer); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
+			ctx, cancel = context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			_, err := slow.OpenAppendStream(ctx, server, peer)
+			if known := greeting != "" && name != "in the header"; known != errors.Is(err, ErrStreamUnsupported) ||
+				!known && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
 		})
 	}
 }
 
-// hung is a peer that takes connections, says the greeting, and no more.
+// hung is a peer that takes connections, answers the first byte with the
+// greeting, and then neither reads nor says more.
 func hung(t testing.TB, greeting string) *Peer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var accepting tasks
-	accepting.Go("accept", func() {
-		var conns []net.Conn
+	ended := make(chan struct{})
+	var serving tasks
+	serving.Go("accept", func() {
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
-				break
+				return
 			}
-			_, _ = io.WriteString(conn, greeting)
-			conns = append(conns, conn)
-		}
-		for _, conn := range conns {
-			_ = conn.Close()
+			serving.Go("hang", func() {
+				defer conn.Close()
+				_ = conn.SetReadDeadline(time.Now().Add(patience))
+				if _, err := conn.Read(make([]byte, 1)); err == nil {
+					_, _ = io.WriteString(conn, greeting)
+				}
+				<-ended
+			})
 		}
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
-		accepting.Wait()
+		close(ended)
+		serving.Wait()
 	})
 	return &Peer{Name: "n2", ConnectionString: listener.Addr().String()}
 }
 
 func TestHTTPDisableKeepAlives(t *testing.T) {
+	t.Parallel()
 	for _, disable := range []bool{false, true} {
 		var opened atomic.Int32
 		transporter := NewHTTPTransporter("/raft", patience)
