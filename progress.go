@@ -74,11 +74,11 @@ func (p *progress) refused(sequence, prev, shared uint64) {
 	p.restart()
 }
 
-// lost forgets what is under way, and goes back to the first entry of it: the
-// connection broke, or an answer is overdue.
+// lost forgets what is under way: the connection broke, or an answer is overdue.
+// It is to be sent again; what the guess was before it stays as good as it was.
 func (p *progress) lost() {
 	if len(p.window) > 0 {
-		p.next = max(p.matched+1, min(p.next, p.window[0].first))
+		p.next = max(p.matched+1, p.window[0].first)
 	}
 	p.restart()
 }
