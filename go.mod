@@ -11,3 +11,5 @@ require (
 	github.com/stretchr/testify v1.12.1
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
+
+require github.com/gorilla/mux v1.8.1

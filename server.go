@@ -151,7 +151,7 @@ type server struct {
 	context          interface{}
 	options          options
 	settings         settings
-	lifecycle        lifecycle
+	lifecycle        *lifecycle
 }
 
 var _ Server = (*server)(nil)
@@ -193,7 +193,7 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 	s.settings.election.Store(int64(s.options.electionTimeout))
 	s.settings.beat.Store(int64(s.options.heartbeatInterval))
 	s.settings.transport.Store(&transporter)
-	s.lifecycle.turn = make(chan struct{}, 1)
+	s.lifecycle = newLifecycle()
 	return s, nil
 }
 

@@ -4,24 +4,31 @@ import (
 	"context"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // tasks starts every goroutine of this package and knows when they have ended.
 // The zero value is ready; Go must not be called once a Wait may have returned.
 type tasks struct {
-	wait sync.WaitGroup
+	wait  sync.WaitGroup
+	count atomic.Int64
 }
 
 // Go runs f on a goroutine that profiles show under the name.
 func (t *tasks) Go(name string, f func()) {
+	t.count.Add(1)
 	t.wait.Go(func() {
+		defer t.count.Add(-1)
 		pprof.Do(context.Background(), pprof.Labels("raft", name), func(context.Context) { f() })
 	})
 }
 
 // Wait returns when every goroutine has ended.
 func (t *tasks) Wait() { t.wait.Wait() }
+
+// idle reports whether no goroutine is at work.
+func (t *tasks) idle() bool { return t.count.Load() == 0 }
 
 // ended returns a channel that is closed when every goroutine has ended.
 func (t *tasks) ended() <-chan struct{} {
@@ -35,6 +42,9 @@ func (t *tasks) ended() <-chan struct{} {
 
 // endWithin reports whether every goroutine has ended within d.
 func (t *tasks) endWithin(d time.Duration) bool {
+	if t.idle() {
+		return true
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -1,0 +1,61 @@
+# Two of the modules in go.work have packages of their own: the library and the
+# programs. tools/ only pins the tools.
+PACKAGES = ./... ./cmd/...
+MODULES  = . cmd
+
+# Where the library has to build and vet; it is measured on linux/amd64.
+PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm
+
+SOAK     ?= 5m
+FUZZTIME ?= 10s
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build cross test alone race e2e soak lint generate fuzz check
+
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+build: ## build every package
+	go build $(PACKAGES)
+
+cross: ## build and vet the library for the other platforms
+	@for p in $(PLATFORMS); do echo "$$p"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go build ./...; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go vet ./...; done
+
+test: ## run the tests
+	go test $(PACKAGES)
+
+alone: ## vet and test the library, and build the programs, without the workspace
+	GOWORK=off go vet ./...
+	GOWORK=off go test ./...
+	cd cmd && GOWORK=off go build ./...
+
+race: ## run the tests under the race detector
+	go test -race $(PACKAGES)
+
+e2e: ## kill real processes and look at what they kept
+	@cd cmd && go test -list '^TestEndToEnd' ./raftd | grep -q '^TestEndToEnd' || { echo 'cmd/raftd has no TestEndToEnd'; exit 1; }
+	cd cmd && E2E=1 go test -count=1 -run '^TestEndToEnd' -timeout 10m ./raftd
+
+soak: ## run clusters under faults for SOAK=5m
+	@go test -race -list '^TestSoak$$' . | grep -q '^TestSoak$$' || { echo 'the library has no TestSoak'; exit 1; }
+	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
+
+lint: cross ## format, vet, staticcheck, go.mod files, known vulnerabilities
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w:" $$files; exit 1; fi
+	go vet $(PACKAGES)
+	go tool staticcheck $(PACKAGES)
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff); done
+	@.ci/vulnerabilities $(PACKAGES)
+
+generate: ## generate code again (needs protoc: Debian's protobuf-compiler)
+	go -C tools build -o ../bin/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
+	PATH="$(CURDIR)/bin:$$PATH" go generate $(PACKAGES)
+
+fuzz: ## run every fuzz target for FUZZTIME=10s
+	@.ci/fuzz $(FUZZTIME)
+
+check: build lint test alone race ## what should pass before a commit is shared

@@ -1,0 +1,264 @@
+package raft
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime/pprof"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/goraft/raft/internal/wal"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 5 * time.Second
+
+// fakeServer is a Server that answers what the test says; methods that no
+// transport should call panic.
+type fakeServer struct {
+	Server
+	name      string
+	clusterID uint64
+	storeID   uint64
+	commit    uint64
+	election  time.Duration
+	peers     map[string]*Peer
+	halted    atomic.Bool
+
+	onAppend func(*AppendEntriesRequest) *AppendEntriesResponse
+	onVote   func(*RequestVoteRequest) *RequestVoteResponse
+}
+
+func newFake(name string) *fakeServer {
+	return &fakeServer{name: name, clusterID: 7, storeID: uint64(name[0]), commit: 1, election: 150 * time.Millisecond}
+}
+
+func (f *fakeServer) Name() string                   { return f.name }
+func (f *fakeServer) ClusterID() uint64              { return f.clusterID }
+func (f *fakeServer) StoreID() uint64                { return f.storeID }
+func (f *fakeServer) CommitIndex() uint64            { return f.commit }
+func (f *fakeServer) ElectionTimeout() time.Duration { return f.election }
+func (f *fakeServer) Running() bool                  { return !f.halted.Load() }
+func (f *fakeServer) Peers() map[string]*Peer        { return f.peers }
+
+func (f *fakeServer) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
+	if f.halted.Load() {
+		return nil
+	}
+	if f.onAppend != nil {
+		return f.onAppend(req)
+	}
+	return f.answer(req)
+}
+
+func (f *fakeServer) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
+	if f.halted.Load() {
+		return nil
+	}
+	if f.onVote != nil {
+		return f.onVote(req)
+	}
+	return &RequestVoteResponse{Term: req.Term, VoteGranted: true, ClusterID: f.clusterID, From: f.name, StoreID: f.storeID}
+}
+
+// answer is a success that tells what was asked.
+func (f *fakeServer) answer(req *AppendEntriesRequest) *AppendEntriesResponse {
+	resp := newAppendEntriesResponse(req.Term, req.PrevLogIndex, req.CommitIndex, true)
+	resp.ClusterID, resp.From, resp.StoreID, resp.Sequence = f.clusterID, f.name, f.storeID, req.Sequence
+	return resp
+}
+
+// pipelined is a fakeServer that takes requests as the package's own does.
+type pipelined struct {
+	*fakeServer
+	run      atomic.Pointer[chan struct{}]
+	onSubmit func(*AppendEntriesRequest, appendResponder) error
+}
+
+func newPipelined(name string) *pipelined {
+	p := &pipelined{fakeServer: newFake(name)}
+	p.start()
+	return p
+}
+
+func (p *pipelined) start() {
+	run := make(chan struct{})
+	p.run.Store(&run)
+}
+
+func (p *pipelined) stop() { close(*p.run.Load()) }
+
+func (p *pipelined) stopped() <-chan struct{} {
+	if run := p.run.Load(); run != nil {
+		return *run
+	}
+	return nil
+}
+
+func (p *pipelined) submitAppend(req *AppendEntriesRequest, responder appendResponder) error {
+	if p.onSubmit != nil {
+		return p.onSubmit(req, responder)
+	}
+	responder.answerAppend(p.answer(req))
+	return nil
+}
+
+// request is an AppendEntriesRequest from server to peer with so many bytes of
+// data in one record, or none if negative.
+func request(server, peer string, sequence uint64, data int) *AppendEntriesRequest {
+	req := &AppendEntriesRequest{
+		Term: 3, PrevLogIndex: 4, PrevLogTerm: 2, CommitIndex: 1, LeaderName: server,
+		ClusterID: 7, To: peer, StoreID: uint64(server[0]), Sequence: sequence,
+	}
+	if data >= 0 {
+		record := wal.BeginRecord(nil, 0, "cmd")
+		record = append(record, bytes.Repeat([]byte{'x'}, data)...)
+		wal.FinishRecord(record, 0).Stamp(5, 3, wal.Seed(7))
+		req.records = record
+	}
+	return req
+}
+
+// serveHTTP starts a host on loopback whose http.Server the test may change.
+func serveHTTP(t testing.TB, handler http.Handler, change ...func(*http.Server)) *httptest.Server {
+	t.Helper()
+	host := httptest.NewUnstartedServer(handler)
+	host.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for _, f := range change {
+		f(host.Config)
+	}
+	host.Start()
+	t.Cleanup(host.Close)
+	return host
+}
+
+// mounted starts a host for the server and returns the peer that it is to
+// others, and its transporter.
+func mounted(t testing.TB, server Server, change ...func(*http.Server)) (*Peer, *HTTPTransporter) {
+	t.Helper()
+	transporter := NewHTTPTransporter("/raft", patience)
+	return mountedOn(t, transporter, server, change...), transporter
+}
+
+func mountedOn(t testing.TB, transporter *HTTPTransporter, server Server, change ...func(*http.Server)) *Peer {
+	t.Helper()
+	host := serveHTTP(t, transporter.Handler(server), change...)
+	t.Cleanup(func() { _ = transporter.Close() })
+	return &Peer{Name: server.Name(), ConnectionString: host.URL}
+}
+
+// open opens a stream from the server to the peer.
+func open(t testing.TB, from Server, to *Peer) *clientStream {
+	t.Helper()
+	transporter := NewHTTPTransporter("/raft", patience)
+	s, err := transporter.OpenAppendStream(t.Context(), from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s.(*clientStream)
+}
+
+// rawStream is a stream to the peer as bytes, after the upgrade.
+type rawStream struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func openRaw(t testing.TB, to *Peer) *rawStream {
+	t.Helper()
+	target, err := joinURL(to.ConnectionString, "/raft/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", target.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(conn)
+	if err := upgrade(conn, in, target); err != nil {
+		t.Fatal(err)
+	}
+	return &rawStream{conn, in}
+}
+
+// greet says the hello and returns the answer.
+func (r *rawStream) greet(t testing.TB, h hello) hello {
+	t.Helper()
+	r.write(t, h.appendTo(nil))
+	reply, err := readHello(r.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
+}
+
+func (r *rawStream) write(t testing.TB, b []byte) {
+	t.Helper()
+	if _, err := r.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// closed waits until the other side has closed the connection without a word.
+func (r *rawStream) closed(t testing.TB) {
+	t.Helper()
+	if b, err := io.ReadAll(r.in); isTimeout(err) || len(b) > 0 {
+		t.Fatalf("read %d bytes and %v of a connection that should be closed", len(b), err)
+	}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := err.(net.Error)
+	return ok && timeout.Timeout()
+}
+
+// requestFrame is the request as it travels on a stream.
+func requestFrame(req *AppendEntriesRequest) []byte {
+	b := req.appendHeader(beginFrame(nil, frameRequest))
+	finishFrame(b, 0, req.records)
+	return append(b, req.records...)
+}
+
+// noStreams waits until no goroutine of a stream is left.
+func noStreams(t testing.TB) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for {
+		var profile strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&profile, 2)
+		if !strings.Contains(profile.String(), "raft.(*serverStream)") {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("goroutines of streams are left:\n%s", profile.String())
+		}
+	}
+}
+
+// receive is the next value of the channel, which must come.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
