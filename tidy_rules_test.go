@@ -77,12 +77,17 @@ var rules = slices.Concat(importRules, []*rule{
 	{"panic", "a broken invariant stops the server with Err(); a library never ends the program", shippedInLibrary, checkPanics},
 })
 
-func notGenerated(f *goFile) bool     { return !f.generated() }
-func shipped(f *goFile) bool          { return !f.isTest() && !f.generated() }
-func shippedInLibrary(f *goFile) bool { return shipped(f) && f.inLibrary() }
-func isRuleFile(f *goFile) bool       { return f.inRoot() && slices.Contains(ruleFiles, f.base()) }
-func beyondVFS(f *goFile) bool        { return shippedInLibrary(f) && f.dir() != "internal/vfs" }
-func maySleepNever(f *goFile) bool    { return f.inLibrary() && !matches(sleepFiles, f.path) }
+func notGenerated(f *goFile) bool { return !f.generated() }
+func shipped(f *goFile) bool      { return !f.isTest() && !f.generated() }
+
+// The runner of scripted tests is a test helper in a package of its own.
+func shippedInLibrary(f *goFile) bool {
+	return shipped(f) && f.inLibrary() && f.dir() != "internal/script"
+}
+
+func isRuleFile(f *goFile) bool    { return f.inRoot() && slices.Contains(ruleFiles, f.base()) }
+func beyondVFS(f *goFile) bool     { return shippedInLibrary(f) && f.dir() != "internal/vfs" }
+func maySleepNever(f *goFile) bool { return f.inLibrary() && !matches(sleepFiles, f.path) }
 
 func mayNotWait(f *goFile) bool {
 	return shipped(f) && f.inRoot() && !matches(channelFiles, f.base())
