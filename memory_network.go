@@ -14,9 +14,9 @@ import (
 
 // Timings that a MemoryNetwork starts with.
 const (
-	defaultMinDelay    = 50 * time.Microsecond
-	defaultMaxDelay    = 250 * time.Microsecond
-	defaultCallTimeout = 100 * time.Millisecond
+	memoryMinDelay    = 50 * time.Microsecond
+	memoryMaxDelay    = 250 * time.Microsecond
+	memoryCallTimeout = 100 * time.Millisecond
 )
 
 // MemoryNetwork connects servers of one process by name, for tests of
@@ -117,8 +117,8 @@ func NewMemoryNetwork(seed uint64) *MemoryNetwork {
 		isolated: make(map[string]bool),
 		blocked:  make(map[memoryLink]bool),
 		paused:   make(map[string]bool),
-		minDelay: defaultMinDelay, maxDelay: defaultMaxDelay,
-		callTimeout: defaultCallTimeout,
+		minDelay: memoryMinDelay, maxDelay: memoryMaxDelay,
+		callTimeout: memoryCallTimeout,
 	}
 	n.mu.endpoints = make(map[string]*MemoryTransporter)
 	n.mu.dice = make(map[memoryLink]*rand.Rand)

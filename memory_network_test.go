@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fakeServer answers as its functions do and remembers what it got.
-type fakeServer struct {
+// memoryFake answers as its functions do and remembers what it got.
+type memoryFake struct {
 	Server
 	vote   func(*RequestVoteRequest) *RequestVoteResponse
 	append func(*AppendEntriesRequest) *AppendEntriesResponse
@@ -25,16 +25,16 @@ type fakeServer struct {
 	got    []*AppendEntriesRequest
 }
 
-func (f *fakeServer) RequestVote(req *RequestVoteRequest) *RequestVoteResponse { return f.vote(req) }
+func (f *memoryFake) RequestVote(req *RequestVoteRequest) *RequestVoteResponse { return f.vote(req) }
 
-func (f *fakeServer) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
+func (f *memoryFake) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
 	return f.append(req)
 }
 
-// fakeStreamServer takes streams, too.
-type fakeStreamServer struct{ fakeServer }
+// memoryStreamFake takes streams, too.
+type memoryStreamFake struct{ memoryFake }
 
-func (f *fakeStreamServer) submitAppend(req *AppendEntriesRequest, responder appendResponder) error {
+func (f *memoryStreamFake) submitAppend(req *AppendEntriesRequest, responder appendResponder) error {
 	f.mu.Lock()
 	f.got = append(f.got, req)
 	f.mu.Unlock()
@@ -46,7 +46,7 @@ func (f *fakeStreamServer) submitAppend(req *AppendEntriesRequest, responder app
 	return nil
 }
 
-func (f *fakeServer) sequences() (all []uint64) {
+func (f *memoryFake) sequences() (all []uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, req := range f.got {
@@ -57,13 +57,13 @@ func (f *fakeServer) sequences() (all []uint64) {
 
 // inMemory runs f in a bubble with a network that two servers are on: a sends, b
 // answers by echo.
-func inMemory(t *testing.T, f func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer)) {
+func inMemory(t *testing.T, f func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := NewMemoryNetwork(1)
 		defer n.Close()
 		a := n.Transporter("a")
-		a.Install(&fakeServer{})
-		b := &fakeStreamServer{fakeServer{
+		a.Install(&memoryFake{})
+		b := &memoryStreamFake{memoryFake{
 			vote: func(req *RequestVoteRequest) *RequestVoteResponse {
 				return &RequestVoteResponse{Term: req.Term, VoteGranted: true}
 			},
@@ -80,8 +80,8 @@ func inMemory(t *testing.T, f func(t *testing.T, n *MemoryNetwork, a *MemoryTran
 
 var toB = &Peer{Name: "b"}
 
-// someRecords makes records of the indexes from first to last.
-func someRecords(first, last uint64) []byte {
+// memoryRecords makes records of the indexes from first to last.
+func memoryRecords(first, last uint64) []byte {
 	var records []byte
 	for i := first; i <= last; i++ {
 		start := len(records)
@@ -94,11 +94,11 @@ func someRecords(first, last uint64) []byte {
 }
 
 func TestMemoryCall(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		start := time.Now()
 		require.Equal(t, uint64(7), a.SendVoteRequest(nil, toB, &RequestVoteRequest{Term: 7}).Term)
-		require.GreaterOrEqual(t, time.Since(start), 2*defaultMinDelay)
-		require.Less(t, time.Since(start), 3*defaultMaxDelay)
+		require.GreaterOrEqual(t, time.Since(start), 2*memoryMinDelay)
+		require.Less(t, time.Since(start), 3*memoryMaxDelay)
 
 		resp, err := a.AppendEntriesContext(t.Context(), nil, toB, &AppendEntriesRequest{Term: 3, PrevLogIndex: 5})
 		require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestMemoryCall(t *testing.T) {
 }
 
 func TestMemoryTransporterIsWhatItsTypeSays(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		bare := a.Bare()
 		_, isContext := bare.(ContextTransporter)
 		_, isStreamer := bare.(AppendStreamer)
@@ -124,7 +124,7 @@ func TestMemoryTransporterIsWhatItsTypeSays(t *testing.T) {
 			got = req
 			return newAppendEntriesResponse(1, 0, 0, true)
 		}
-		req := &AppendEntriesRequest{Term: 1, records: someRecords(1, 3)}
+		req := &AppendEntriesRequest{Term: 1, records: memoryRecords(1, 3)}
 		require.NoError(t, req.fillEntries())
 		for _, form := range []MessageForm{AsStructs, AsProtobuf, AsJSON} {
 			n.SetForm(form)
@@ -144,11 +144,11 @@ func TestMemoryTransporterIsWhatItsTypeSays(t *testing.T) {
 }
 
 func TestMemoryCallEndsByItself(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		n.Block("a", "b")
 		start := time.Now()
 		require.Nil(t, a.SendVoteRequest(nil, toB, &RequestVoteRequest{}))
-		require.Equal(t, defaultCallTimeout, time.Since(start))
+		require.Equal(t, memoryCallTimeout, time.Since(start))
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -174,7 +174,7 @@ func TestMemoryCallEndsByItself(t *testing.T) {
 }
 
 func TestMemoryPauseHoldsMessages(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		n.SetCallTimeout(0)
 		n.Pause("b")
 		time.AfterFunc(time.Minute, func() { n.Resume("b") })
@@ -207,7 +207,7 @@ func TestMemoryLinks(t *testing.T) {
 				var got [][2]string
 				n.Intercept(func(m MemoryMessage) bool { return !m.Answer })
 				for _, from := range []string{"a", "b", "c"} {
-					n.Transporter(from).Install(&fakeServer{vote: func(req *RequestVoteRequest) *RequestVoteResponse {
+					n.Transporter(from).Install(&memoryFake{vote: func(req *RequestVoteRequest) *RequestVoteResponse {
 						got = append(got, [2]string{req.CandidateName, from})
 						return &RequestVoteResponse{}
 					}})
@@ -230,7 +230,7 @@ func TestMemoryLinks(t *testing.T) {
 
 func TestMemoryStreamKeepsOrder(t *testing.T) {
 	for _, form := range []MessageForm{AsStructs, AsProtobuf} {
-		inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+		inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 			n.SetForm(form)
 			n.SetChecked(true)
 			n.SetDelay(0, 10*time.Millisecond)
@@ -239,7 +239,7 @@ func TestMemoryStreamKeepsOrder(t *testing.T) {
 			const count = 200
 			var want []uint64
 			for i := range uint64(count) {
-				req := &AppendEntriesRequest{Term: 1, LeaderName: "a", Sequence: i + 1, records: someRecords(i+1, i+2)}
+				req := &AppendEntriesRequest{Term: 1, LeaderName: "a", Sequence: i + 1, records: memoryRecords(i+1, i+2)}
 				require.NoError(t, stream.Send(req))
 				*req = AppendEntriesRequest{} // it is ours again
 				want = append(want, i+1)
@@ -253,7 +253,7 @@ func TestMemoryStreamKeepsOrder(t *testing.T) {
 				require.Equal(t, sequence, resp.Sequence)
 			}
 			require.Equal(t, want, b.sequences())
-			require.Equal(t, someRecords(5, 6), b.got[4].records)
+			require.Equal(t, memoryRecords(5, 6), b.got[4].records)
 			require.Equal(t, "a", b.got[4].LeaderName)
 			require.Zero(t, n.Stats().Changed)
 
@@ -289,7 +289,7 @@ func TestMemoryStreamLoss(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+			inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 				n.SetStreamLoss(c.mode)
 				n.Intercept(c.intercept)
 				stream, err := a.OpenAppendStream(t.Context(), nil, toB)
@@ -316,7 +316,7 @@ func TestMemoryStreamLoss(t *testing.T) {
 }
 
 func TestMemoryStreamEnds(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		open := func() AppendStream {
 			stream, err := a.OpenAppendStream(t.Context(), nil, toB)
 			require.NoError(t, err)
@@ -338,14 +338,14 @@ func TestMemoryStreamEnds(t *testing.T) {
 		_, err = stream.Receive()
 		require.Error(t, err, "our own end is closed")
 
-		n.Transporter("b").Install(&fakeServer{})
+		n.Transporter("b").Install(&memoryFake{})
 		_, err = n.Transporter("c").OpenAppendStream(t.Context(), nil, toB)
 		require.ErrorIs(t, err, ErrStreamUnsupported)
 	})
 }
 
 func TestMemoryCheckedFindsSharedMemory(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		n.SetChecked(true)
 		var kept *AppendEntriesRequest
 		b.append = func(req *AppendEntriesRequest) *AppendEntriesResponse {
@@ -369,9 +369,9 @@ func TestMemoryCheckedFindsSharedMemory(t *testing.T) {
 	})
 }
 
-// traceOf runs five servers that call each other from many goroutines at the
+// memoryTrace runs five servers that call each other from many goroutines at the
 // same instants under every fault, and tells what arrived when.
-func traceOf(t *testing.T, seed uint64) (trace []string) {
+func memoryTrace(t *testing.T, seed uint64) (trace []string) {
 	synctest.Test(t, func(t *testing.T) {
 		n := NewMemoryNetwork(seed)
 		defer n.Close()
@@ -382,7 +382,7 @@ func traceOf(t *testing.T, seed uint64) (trace []string) {
 		var group sync.WaitGroup
 		names := []string{"a", "b", "c", "d", "e"}
 		for _, name := range names {
-			n.Transporter(name).Install(&fakeServer{vote: func(req *RequestVoteRequest) *RequestVoteResponse {
+			n.Transporter(name).Install(&memoryFake{vote: func(req *RequestVoteRequest) *RequestVoteResponse {
 				mu.Lock()
 				defer mu.Unlock()
 				trace = append(trace, fmt.Sprintf("%v %s->%s %d", time.Since(start), req.CandidateName, name, req.Term))
@@ -404,16 +404,16 @@ func traceOf(t *testing.T, seed uint64) (trace []string) {
 }
 
 func TestMemoryNetworkRepeats(t *testing.T) {
-	first := traceOf(t, 1)
+	first := memoryTrace(t, 1)
 	require.Greater(t, len(first), 400)
 	for range 5 {
-		require.Equal(t, first, traceOf(t, 1))
+		require.Equal(t, first, memoryTrace(t, 1))
 	}
-	require.False(t, slices.Equal(first, traceOf(t, 2)))
+	require.False(t, slices.Equal(first, memoryTrace(t, 2)))
 }
 
 func TestMemoryNetworkCloseEndsEverything(t *testing.T) {
-	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *fakeStreamServer) {
+	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		n.SetCallTimeout(0)
 		stream, err := a.OpenAppendStream(t.Context(), nil, toB)
 		require.NoError(t, err)
