@@ -148,7 +148,10 @@ func (c *configuration) promote(name string, storeID uint64) (*configuration, er
 		return nil, errMember
 	}
 	changed := *m
-	changed.voter, changed.storeID = true, storeID
+	changed.voter = true
+	if storeID != 0 {
+		changed.storeID = storeID
+	}
 	return c.with(changed), nil
 }
 

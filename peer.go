@@ -108,7 +108,7 @@ func (s *sender) show(view *leaderView) {
 
 // loop serves the peer until the office ends or the member changes.
 func (s *sender) loop() {
-	defer s.link.close()
+	defer s.link.end()
 	timer := time.NewTimer(s.interval())
 	defer timer.Stop()
 	for s.ctx.Err() == nil {
