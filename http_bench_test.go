@@ -11,7 +11,7 @@ func BenchmarkStreamRoundTrip(b *testing.B) {
 		b.Run(fmt.Sprintf("bytes=%d", max(size, 0)), func(b *testing.B) {
 			peer, _ := mounted(b, newPipelined("n2"))
 			s := open(b, newFake("n1"), peer)
-			req := request("n1", "n2", 1, size)
+			req := wireRequest("n1", "n2", 1, size)
 			b.SetBytes(int64(len(req.records)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -33,7 +33,7 @@ func BenchmarkStreamThroughput(b *testing.B) {
 		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
 			peer, _ := mounted(b, newPipelined("n2"))
 			s := open(b, newFake("n1"), peer)
-			req := request("n1", "n2", 1, size)
+			req := wireRequest("n1", "n2", 1, size)
 			b.SetBytes(int64(len(req.records)))
 			b.ReportAllocs()
 			window := make(chan struct{}, max(1, min(maxInFlight, maxInFlightBytes/size)))
@@ -61,7 +61,7 @@ func BenchmarkStreamThroughput(b *testing.B) {
 // BenchmarkCall is a request and its answer as a single call.
 func BenchmarkCall(b *testing.B) {
 	peer, transporter := mounted(b, newFake("n2"))
-	server, req := newFake("n1"), request("n1", "n2", 1, 128)
+	server, req := newFake("n1"), wireRequest("n1", "n2", 1, 128)
 	b.ReportAllocs()
 	for b.Loop() {
 		if transporter.SendAppendEntriesRequest(server, peer, req) == nil {

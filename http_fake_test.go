@@ -112,7 +112,7 @@ func (p *pipelined) submitAppend(req *AppendEntriesRequest, responder appendResp
 
 // request is an AppendEntriesRequest from server to peer with so many bytes of
 // data in one record, or none if negative.
-func request(server, peer string, sequence uint64, data int) *AppendEntriesRequest {
+func wireRequest(server, peer string, sequence uint64, data int) *AppendEntriesRequest {
 	req := &AppendEntriesRequest{
 		Term: 3, PrevLogIndex: 4, PrevLogTerm: 2, CommitIndex: 1, LeaderName: server,
 		ClusterID: 7, To: peer, StoreID: uint64(server[0]), Sequence: sequence,

@@ -65,11 +65,11 @@ func TestHTTPMounts(t *testing.T) {
 			if resp := transporter.SendVoteRequest(server, peer, &RequestVoteRequest{Term: 9, ClusterID: 7, To: "n2"}); resp == nil || resp.Term != 9 {
 				t.Errorf("vote: %+v", resp)
 			}
-			if resp := transporter.SendAppendEntriesRequest(server, peer, request("n1", "n2", 5, 10)); resp == nil || resp.Sequence != 5 {
+			if resp := transporter.SendAppendEntriesRequest(server, peer, wireRequest("n1", "n2", 5, 10)); resp == nil || resp.Sequence != 5 {
 				t.Errorf("append: %+v", resp)
 			}
 			s := open(t, server, peer)
-			if err := s.Send(request("n1", "n2", 6, 10)); err != nil {
+			if err := s.Send(wireRequest("n1", "n2", 6, 10)); err != nil {
 				t.Fatal(err)
 			}
 			if resp, err := s.Receive(); err != nil || resp.Sequence != 6 {
@@ -110,7 +110,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 		answer string
 	}{
 		{"vote", bound, "POST", "requestVote", vote, 200, ""},
-		{"append", bound, "POST", "appendEntries", request("n1", "n2", 1, 3).appendTo(nil), 200, ""},
+		{"append", bound, "POST", "appendEntries", wireRequest("n1", "n2", 1, 3).appendTo(nil), 200, ""},
 		{"goraft's vote to unbound", unbound, "POST", "requestVote", golden("08041002180022026e32"), 200, ""},
 		{"goraft's vote to bound", bound, "POST", "requestVote", golden("08041002180022026e32"), 400, "\n"},
 		{"goraft's append to unbound", unbound, "POST", "appendEntries", golden("08031001180020012a026e31320e080210001a08726166743a6e6f70"), 200, ""},
@@ -121,7 +121,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 		{"garbage", unbound, "POST", "appendEntries", []byte("garbage"), 400, "\n"},
 		{"changed on the way", bound, "POST", "requestVote", flipped, 400, "\n"},
 		{"halted vote", halted, "POST", "requestVote", vote, 500, "Failed creating response.\n"},
-		{"halted append", halted, "POST", "appendEntries", request("n1", "n2", 1, 3).appendTo(nil), 500, "Failed creating response.\n"},
+		{"halted append", halted, "POST", "appendEntries", wireRequest("n1", "n2", 1, 3).appendTo(nil), 500, "Failed creating response.\n"},
 		{"get", bound, "GET", "requestVote", vote, 405, "\n"},
 		{"put", bound, "PUT", "appendEntries", vote, 405, "\n"},
 		{"stream by post", bound, "POST", "stream", nil, 405, "\n"},
@@ -309,7 +309,7 @@ func fuzzHandler(f *testing.F, path string, seeds ...message) {
 }
 
 func FuzzAppendEntriesHandler(f *testing.F) {
-	fuzzHandler(f, "/appendEntries", request("n1", "n2", 1, 3), request("n1", "n2", 1, -1))
+	fuzzHandler(f, "/appendEntries", wireRequest("n1", "n2", 1, 3), wireRequest("n1", "n2", 1, -1))
 }
 
 func FuzzRequestVoteHandler(f *testing.F) {

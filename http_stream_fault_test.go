@@ -113,7 +113,7 @@ func TestFault119_FlippedFrameIsNotDelivered(t *testing.T) {
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.StreamIdleTimeout = 100 * time.Millisecond
 	peer := mountedOn(t, transporter, server)
-	frame := requestFrame(request("n1", "n2", 5, 10))
+	frame := requestFrame(wireRequest("n1", "n2", 5, 10))
 	eachFlip(frame, func(bit int, b []byte) {
 		if bit%31 > 0 && bit > 8*framePrefixSize || bit >= 6 && bit < 28 {
 			return // tested without connections too; a longer length waits for more
@@ -140,7 +140,7 @@ func TestFault119_FlippedFrameIsNotDelivered(t *testing.T) {
 // Row 140: what a stream carries is in the name of the server that opened it.
 func TestFault140_RequestInAnotherName(t *testing.T) {
 	for name, req := range map[string]*AppendEntriesRequest{
-		"other leader": request("n3", "n2", 1, 5),
+		"other leader": wireRequest("n3", "n2", 1, 5),
 		"no cluster":   {LeaderName: "n1", To: "n2"},
 		"no addressee": {LeaderName: "n1", ClusterID: 7},
 	} {
@@ -233,14 +233,14 @@ func TestFault111_StreamEndsByDeadline(t *testing.T) {
 	if resp, err := s.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("got %+v, %v", resp, err)
 	}
-	if err := s.Send(request("n1", "n2", 1, 1)); err == nil {
+	if err := s.Send(wireRequest("n1", "n2", 1, 1)); err == nil {
 		t.Fatal("a stream goes on after an error")
 	}
 	if s, err = transporter.OpenAppendStream(t.Context(), server, peer); err != nil {
 		t.Fatal(err)
 	}
 	for err == nil {
-		err = s.Send(request("n1", "n2", 1, 256<<10))
+		err = s.Send(wireRequest("n1", "n2", 1, 256<<10))
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("got %v", err)
@@ -285,7 +285,7 @@ func TestFault111_ServedStreamEndsByDeadline(t *testing.T) {
 	raw = openRaw(t, peer)
 	raw.greet(t, hello{clusterID: 7, from: "n1", to: "n2"})
 	_ = raw.Conn.(*net.TCPConn).SetReadBuffer(1 << 10)
-	frame := requestFrame(request("n1", "n2", 1, -1))
+	frame := requestFrame(wireRequest("n1", "n2", 1, -1))
 	for batch := bytes.Repeat(frame, 100); ; {
 		if _, err := raw.Write(batch); isTimeout(err) {
 			t.Fatal("the server takes requests without end from one who reads no answers")
@@ -316,7 +316,7 @@ func TestFault142_StreamsAreCounted(t *testing.T) {
 	third := open(t, newFake("other"), peer)
 	for _, s := range []*clientStream{second, third} {
 		name := s.server.Name()
-		if err := s.Send(request(name, "n0", 1, 1)); err != nil {
+		if err := s.Send(wireRequest(name, "n0", 1, 1)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Receive(); err != nil {
@@ -385,7 +385,7 @@ func TestStreamTooLargeARequest(t *testing.T) {
 	transporter.MaxMessageBytes = 1 << 10
 	peer := mountedOn(t, transporter, newPipelined("n2"))
 	s := open(t, newFake("n1"), peer) // of a transporter with a larger limit
-	if err := s.Send(request("n1", "n2", 1, 1<<10)); err != nil {
+	if err := s.Send(wireRequest("n1", "n2", 1, 1<<10)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Receive(); err == nil {
@@ -395,7 +395,7 @@ func TestStreamTooLargeARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sender.Send(request("n1", "n2", 1, 1<<10)); !errors.Is(err, ErrMessageTooLarge) {
+	if err := sender.Send(wireRequest("n1", "n2", 1, 1<<10)); !errors.Is(err, ErrMessageTooLarge) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -403,8 +403,8 @@ func TestStreamTooLargeARequest(t *testing.T) {
 // What a peer answers is checked as what it is asked.
 func TestStreamBadAnswers(t *testing.T) {
 	t.Parallel()
-	good := newFake("n2").answer(request("n1", "n2", 1, -1))
-	stranger := newFake("n3").answer(request("n1", "n3", 1, -1))
+	good := newFake("n2").answer(wireRequest("n1", "n2", 1, -1))
+	stranger := newFake("n3").answer(wireRequest("n1", "n3", 1, -1))
 	withBody := good.appendTo(beginFrame(nil, frameResponse))
 	finishFrame(withBody, 0, []byte("body"))
 	changed := appendResponseFrame(nil, good)
@@ -418,7 +418,7 @@ func TestStreamBadAnswers(t *testing.T) {
 		"of another":     {appendResponseFrame(nil, stranger), ErrNoAnswer},
 		"with a body":    {append(withBody, "body"...), ErrNoAnswer},
 		"changed":        {changed, ErrFrame},
-		"a request":      {requestFrame(request("n1", "n2", 1, -1)), ErrFrame},
+		"a request":      {requestFrame(wireRequest("n1", "n2", 1, -1)), ErrFrame},
 		"not a response": {append(emptyFrame(frameResponse), 0), ErrMessage},
 	} {
 		peer := hung(t, greeting+string(c.frame))

@@ -31,21 +31,21 @@ func TestStreamCarriesRequests(t *testing.T) {
 	s := open(t, newFake("n1"), peer)
 	sizes := []int{-1, 0, 10, copyBelow, copyBelow + 1, frameGrant, -1, 1 << 20, 8 << 20, 1}
 	for i, size := range sizes {
-		if err := s.Send(request("n1", "n2", uint64(i), size)); err != nil {
+		if err := s.Send(wireRequest("n1", "n2", uint64(i), size)); err != nil {
 			t.Fatal(err)
 		}
 		resp, err := s.Receive()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := server.answer(request("n1", "n2", uint64(i), size)); *resp != *want {
+		if want := server.answer(wireRequest("n1", "n2", uint64(i), size)); *resp != *want {
 			t.Fatalf("got %+v, want %+v", resp, want)
 		}
 	}
 	_ = transporter.Close()
 	noStreams(t)
 	for i, size := range sizes {
-		want := request("n1", "n2", uint64(i), size)
+		want := wireRequest("n1", "n2", uint64(i), size)
 		if !bytes.Equal(kept[i].records, want.records) {
 			t.Fatalf("the records of request %d changed", i)
 		}
@@ -86,7 +86,7 @@ func TestStreamsConcurrently(t *testing.T) {
 		sending.Go("send", func() {
 			for seq := range requests {
 				window <- struct{}{}
-				if err := s.Send(request(name, "n0", uint64(seq), seq)); err != nil {
+				if err := s.Send(wireRequest(name, "n0", uint64(seq), seq)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -127,7 +127,7 @@ func TestStreamToForeignServer(t *testing.T) {
 	peer, transporter := mounted(t, server)
 	s := open(t, newFake("n1"), peer)
 	for i := range 3 {
-		if err := s.Send(request("n1", "n2", uint64(i), 5)); err != nil {
+		if err := s.Send(wireRequest("n1", "n2", uint64(i), 5)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestStreamToForeignServer(t *testing.T) {
 		}
 	}
 	server.halted.Store(true)
-	if err := s.Send(request("n1", "n2", 9, -1)); err != nil {
+	if err := s.Send(wireRequest("n1", "n2", 9, -1)); err != nil {
 		t.Fatal(err)
 	}
 	if resp, err := s.Receive(); err == nil {
@@ -162,7 +162,7 @@ func TestStreamOfForeignServer(t *testing.T) {
 		return nil
 	}
 	peer, _ := mounted(t, server)
-	req := request("n1", "n2", 1, 100)
+	req := wireRequest("n1", "n2", 1, 100)
 	want := req.records
 	if err := req.fillEntries(); err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestStreamUnderHostDeadlines(t *testing.T) {
 	defer tick.Stop()
 	for i := range 6 {
 		<-tick.C
-		if err := s.Send(request("n1", "n2", uint64(i), 10)); err != nil {
+		if err := s.Send(wireRequest("n1", "n2", uint64(i), 10)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Receive(); err != nil {
@@ -281,7 +281,7 @@ func TestStreamEndsWithARefusedSubmit(t *testing.T) {
 	server.onSubmit = func(*AppendEntriesRequest, appendResponder) error { return StopError }
 	peer, _ := mounted(t, server)
 	s := open(t, newFake("n1"), peer)
-	if err := s.Send(request("n1", "n2", 1, 1)); err != nil {
+	if err := s.Send(wireRequest("n1", "n2", 1, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Receive(); !errors.Is(err, io.EOF) {
@@ -305,7 +305,7 @@ func TestStreamOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, size := range []int{1, 1 << 20} {
-		if err := s.Send(request("n1", "n2", uint64(i), size)); err != nil {
+		if err := s.Send(wireRequest("n1", "n2", uint64(i), size)); err != nil {
 			t.Fatal(err)
 		}
 		if resp, err := s.Receive(); err != nil || resp.Sequence != uint64(i) {
@@ -367,7 +367,7 @@ func discarding(t testing.TB) *Peer {
 func TestStreamSendDoesNotAllocate(t *testing.T) {
 	s := open(t, newFake("n1"), discarding(t))
 	for _, size := range []int{-1, 128, 64 << 10} {
-		req := request("n1", "n2", 1, size)
+		req := wireRequest("n1", "n2", 1, size)
 		if _, _, err := wal.NextRecord(append(req.records, make([]byte, wal.RecordHeaderSize)...)); err != nil {
 			t.Fatal(err)
 		}

@@ -86,7 +86,7 @@ func allCalls(transporter Transporter, server Server, peer *Peer) map[string]fun
 	return map[string]func() bool{
 		"vote": func() bool { return transporter.SendVoteRequest(server, peer, &RequestVoteRequest{}) == nil },
 		"append": func() bool {
-			return transporter.SendAppendEntriesRequest(server, peer, request("n1", "n2", 1, 5)) == nil
+			return transporter.SendAppendEntriesRequest(server, peer, wireRequest("n1", "n2", 1, 5)) == nil
 		},
 		"snapshot": func() bool {
 			return transporter.SendSnapshotRequest(server, peer, &SnapshotRequest{}) == nil
@@ -116,7 +116,7 @@ func TestHTTPCallGolden(t *testing.T) {
 	peer := &Peer{Name: "n2", ConnectionString: host.URL}
 	for path, body := range map[string]message{
 		"/raft/requestVote":      &RequestVoteRequest{},
-		"/raft/appendEntries":    request("n1", "n2", 1, 5),
+		"/raft/appendEntries":    wireRequest("n1", "n2", 1, 5),
 		"/raft/snapshot":         &SnapshotRequest{},
 		"/raft/snapshotRecovery": &SnapshotRecoveryRequest{},
 	} {
@@ -132,7 +132,7 @@ func TestHTTPCallGolden(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	resp := transporter.SendAppendEntriesRequest(server, peer, request("n1", "n2", 1, 5))
+	resp := transporter.SendAppendEntriesRequest(server, peer, wireRequest("n1", "n2", 1, 5))
 	if resp == nil || resp.Term() != 3 || resp.Index() != 2 || !resp.Success() {
 		t.Errorf("the answer is %+v", resp)
 	}
@@ -303,7 +303,7 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 			slow := NewHTTPTransporter("/raft", time.Hour)
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			if _, err := slow.AppendEntriesContext(ctx, server, peer, request("n1", "n2", 1, 1)); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := slow.AppendEntriesContext(ctx, server, peer, wireRequest("n1", "n2", 1, 1)); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 			if _, err := slow.OpenAppendStream(ctx, server, peer); !errors.Is(err, context.DeadlineExceeded) {
