@@ -149,7 +149,7 @@ func (l *eventLoop) ask(ctx context.Context, e *election, m member) {
 	req := &RequestVoteRequest{
 		Term: e.term, LastLogIndex: last.index, LastLogTerm: last.term, CandidateName: l.raft.name,
 		ClusterID: l.raft.clusterID, To: m.name, StoreID: l.raft.storeID, ToStoreID: m.storeID,
-		InitialDigest: l.raft.initial.digest(), PreVote: e.preVote,
+		InitialDigest: l.raft.initialDigest(), PreVote: e.preVote,
 	}
 	peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
 	busy := l.asking[m.name]

@@ -102,7 +102,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 	flipped[3] ^= 1
 	for _, c := range []struct {
 		name   string
-		server *fakeServer
+		server *wireServer
 		method string
 		path   string
 		body   []byte

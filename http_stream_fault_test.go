@@ -16,24 +16,24 @@ import (
 // does not come about, and both sides know why.
 func TestFault116_117_StreamToTheWrongServer(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(from, to *fakeServer, peer *Peer)
+		change func(from, to *wireServer, peer *Peer)
 		want   error
 	}{
-		"as it should be": {func(from, to *fakeServer, peer *Peer) { peer.storeID = to.storeID }, nil},
-		"other cluster":   {func(from, to *fakeServer, peer *Peer) { to.clusterID = 8 }, ErrStreamCluster},
-		"other cluster, nothing committed": {func(from, to *fakeServer, peer *Peer) {
+		"as it should be": {func(from, to *wireServer, peer *Peer) { peer.storeID = to.storeID }, nil},
+		"other cluster":   {func(from, to *wireServer, peer *Peer) { to.clusterID = 8 }, ErrStreamCluster},
+		"other cluster, nothing committed": {func(from, to *wireServer, peer *Peer) {
 			to.clusterID, to.commit = 8, 0
 		}, nil},
-		"peer without cluster":   {func(from, to *fakeServer, peer *Peer) { to.clusterID = 0 }, nil},
-		"other addressee":        {func(from, to *fakeServer, peer *Peer) { peer.Name = "n3" }, ErrStreamAddressee},
-		"other store":            {func(from, to *fakeServer, peer *Peer) { peer.storeID = 99 }, ErrStreamStore},
-		"no name of the sender":  {func(from, to *fakeServer, peer *Peer) { from.name = "" }, io.EOF},
-		"too long a name, to it": {func(from, to *fakeServer, peer *Peer) { peer.Name = string(make([]byte, maxNameBytes+1)) }, ErrHello},
+		"peer without cluster":   {func(from, to *wireServer, peer *Peer) { to.clusterID = 0 }, nil},
+		"other addressee":        {func(from, to *wireServer, peer *Peer) { peer.Name = "n3" }, ErrStreamAddressee},
+		"other store":            {func(from, to *wireServer, peer *Peer) { peer.storeID = 99 }, ErrStreamStore},
+		"no name of the sender":  {func(from, to *wireServer, peer *Peer) { from.name = "" }, io.EOF},
+		"too long a name, to it": {func(from, to *wireServer, peer *Peer) { peer.Name = string(make([]byte, maxNameBytes+1)) }, ErrHello},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := newFake("n1"), newPipelined("n2")
 			peer := &Peer{Name: "n2"}
-			c.change(from, to.fakeServer, peer)
+			c.change(from, to.wireServer, peer)
 			real, _ := mounted(t, to)
 			peer.ConnectionString = real.ConnectionString
 			transporter := NewHTTPTransporter("/raft", patience)
@@ -109,7 +109,7 @@ func TestFault119_FlippedFrameIsNotDelivered(t *testing.T) {
 		delivered <- req
 		return nil
 	}
-	server.fakeServer.peers = map[string]*Peer{"n1": {}}
+	server.wireServer.peers = map[string]*Peer{"n1": {}}
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.StreamIdleTimeout = 100 * time.Millisecond
 	peer := mountedOn(t, transporter, server)

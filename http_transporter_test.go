@@ -138,10 +138,16 @@ func TestHTTPCallGolden(t *testing.T) {
 	}
 }
 
-// A message of another server, or a page, or nothing at all is no answer, with
-// whatever status it comes.
-func TestFault118_ErrorPageIsNoAnswer(t *testing.T) {
-	t.Parallel()
+// falseAnswer is what a call gets instead of its answer.
+type falseAnswer struct {
+	name   string
+	status int
+	header string // of the response, with its value after it
+	value  string
+	body   []byte
+}
+
+func falseAnswers() []falseAnswer {
 	vote := (&RequestVoteResponse{Term: 4, VoteGranted: true, From: "n2"}).appendTo(nil)
 	stranger := (&RequestVoteResponse{Term: 4, VoteGranted: true, From: "n3"}).appendTo(nil)
 	nameless, _ := hex.DecodeString("08041001")
@@ -151,13 +157,7 @@ func TestFault118_ErrorPageIsNoAnswer(t *testing.T) {
 	_ = zip.Close()
 	flipped := bytes.Clone(vote)
 	flipped[len(flipped)/2] ^= 4
-	for _, c := range []struct {
-		name   string
-		status int
-		header string // of the response, with its value after it
-		value  string
-		body   []byte
-	}{
+	return []falseAnswer{
 		{"unavailable, empty", 503, "", "", nil},
 		{"unavailable, a valid body", 503, "", "", vote},
 		{"redirect", 302, "Location", "/raft/elsewhere", nil},
@@ -177,7 +177,15 @@ func TestFault118_ErrorPageIsNoAnswer(t *testing.T) {
 		{"ok, too long", 200, "", "", append(bytes.Clone(vote), make([]byte, maxResponseBytes)...)},
 		{"ok, of another server", 200, "", "", stranger},
 		{"ok, of nobody", 200, "", "", nameless},
-	} {
+	}
+}
+
+// A message of another server, or a page, or nothing at all is no answer, with
+// whatever status it comes.
+func TestFault118_ErrorPageIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	vote := (&RequestVoteResponse{Term: 4, VoteGranted: true, From: "n2"}).appendTo(nil)
+	for _, c := range falseAnswers() {
 		t.Run(c.name, func(t *testing.T) {
 			var elsewhere atomic.Int32
 			host := serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

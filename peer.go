@@ -78,7 +78,7 @@ func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
 		wake:     make(chan struct{}, 1),
 		answers:  make(chan answer, 2*maxInFlight),
 		progress: newProgress(next),
-		digest:   l.raft.initial.digest(),
+		digest:   l.raft.initialDigest(),
 		lastWord: time.Now(),
 	}
 	s.request = AppendEntriesRequest{

@@ -73,6 +73,15 @@ func (r *replica) configured(configurations ...*configuration) {
 	r.configurations = append(r.configurations[:len(r.configurations):len(r.configurations)], configurations...)
 }
 
+// initialDigest is the digest of the cluster's initial configuration, or 0 if
+// this server waits to be joined.
+func (r *replica) initialDigest() uint64 {
+	if digest := r.configuration().initial; digest != 0 {
+		return digest
+	}
+	return r.initial.digest()
+}
+
 // electable reports whether the server may stand for election: it is a voter
 // from this very store, and a later term is left. One that the last
 // configuration took the vote from still stands until that is committed here,
