@@ -12,6 +12,7 @@ type proposal struct {
 	record []byte
 	id     entryID // given by the event loop
 	done   chan result
+	home   *proposalPool
 }
 
 // result is what became of a proposal.
@@ -20,7 +21,16 @@ type result struct {
 	err   error // what Apply returned, or a *CommandError
 }
 
-var proposals = sync.Pool{New: func() any { return &proposal{done: make(chan result, 1)} }}
+// proposalPool keeps a server's proposals for use again. Each server has its own,
+// because a channel must not leave the testing/synctest bubble it was made in.
+type proposalPool struct{ pool sync.Pool }
+
+func (l *proposalPool) get() *proposal {
+	if p, ok := l.pool.Get().(*proposal); ok {
+		return p
+	}
+	return &proposal{done: make(chan result, 1), home: l}
+}
 
 // answer gives the caller its result; the proposal is the caller's again.
 func (p *proposal) answer(value interface{}, err error) { p.done <- result{value, err} }
@@ -53,5 +63,5 @@ func (p *proposal) release() {
 		p.record = nil
 	}
 	p.record, p.id = p.record[:0], entryID{}
-	proposals.Put(p)
+	p.home.pool.Put(p)
 }

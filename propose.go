@@ -72,7 +72,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 	if s.State() != Leader {
 		return nil, failure(NotLeaderError, ErrNotApplied) // without the trouble of encoding
 	}
-	p := proposals.Get().(*proposal)
+	p := s.proposals.get()
 	record, err := encodeCommand(p.record[:0], kindCommand, command)
 	if err == nil && len(record) > s.options.maxEntryBytes {
 		err = ErrEntryTooLarge
