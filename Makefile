@@ -18,11 +18,11 @@ help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 build: ## build every package
-	go build $(PACKAGES)
+	go build -o /dev/null $(PACKAGES)
 
 cross: ## build and vet the library for the other platforms
 	@for p in $(PLATFORMS); do echo "$$p"; \
-		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go build ./...; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go build -o /dev/null ./...; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go vet ./...; done
 
 test: ## run the tests
@@ -31,7 +31,7 @@ test: ## run the tests
 alone: ## vet and test the library, and build the programs, without the workspace
 	GOWORK=off go vet ./...
 	GOWORK=off go test ./...
-	cd cmd && GOWORK=off go build ./...
+	cd cmd && GOWORK=off go build -o /dev/null ./...
 
 race: ## run the tests under the race detector
 	go test -race $(PACKAGES)

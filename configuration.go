@@ -26,6 +26,9 @@ type member struct {
 type configuration struct {
 	index   uint64 // of its entry, 0 for the initial configuration
 	members []member
+	// initial is the digest of the cluster's initial configuration, which servers
+	// that joined later know from here only; 0 in the initial one.
+	initial uint64
 }
 
 // errMember says that a change cannot be made of the configuration it was asked
@@ -104,7 +107,9 @@ func (c *configuration) digest() uint64 {
 // its name; the caller sets the index.
 func (c *configuration) with(m member) *configuration {
 	members := slices.DeleteFunc(slices.Clone(c.members), func(old member) bool { return old.name == m.name })
-	return newConfiguration(0, append(members, m))
+	changed := newConfiguration(0, append(members, m))
+	changed.initial = c.initial
+	return changed
 }
 
 // join returns the configuration in which name is a member at connectionString:
@@ -132,6 +137,7 @@ const unborn = ^uint64(0)
 // at returns the configuration as the entry at index carries it.
 func (c *configuration) at(index uint64) *configuration {
 	placed := newConfiguration(index, c.members)
+	placed.initial = cmp.Or(c.initial, c.digest())
 	for i := range placed.members {
 		if placed.members[i].incarnation == unborn {
 			placed.members[i].incarnation = index
@@ -148,7 +154,10 @@ func (c *configuration) promote(name string, storeID uint64) (*configuration, er
 		return nil, errMember
 	}
 	changed := *m
-	changed.voter, changed.storeID = true, storeID
+	changed.voter = true
+	if storeID != 0 {
+		changed.storeID = storeID
+	}
 	return c.with(changed), nil
 }
 

@@ -17,6 +17,9 @@ func encodeConfiguration(c *configuration, clusterID uint64, cause, node string)
 		Cause:     &cause,
 		CauseNode: &node,
 	}
+	if c.initial != 0 {
+		message.InitialDigest = &c.initial
+	}
 	for _, m := range c.members {
 		message.Members = append(message.Members, &protobuf.Member{
 			Name: &m.name, ConnectionString: &m.connectionString,
@@ -45,7 +48,9 @@ func decodeConfiguration(b []byte, index uint64) (*configuration, error) {
 			incarnation: m.GetIncarnation(), storeID: m.GetStoreID(), voter: m.GetVoter(),
 		})
 	}
-	return newConfiguration(index, members), nil
+	c := newConfiguration(index, members)
+	c.initial = message.GetInitialDigest()
+	return c, nil
 }
 
 // configurationRecord makes the entry that puts c in force. Its name is that of

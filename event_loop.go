@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type eventLoop struct {
 	promises     promises
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
+	orphans      []*proposal   // of offices that are lost, not known to be committed
 	expiries     []*time.Timer // end the wait of proposals of offices that are lost
 
 	lastContact time.Time         // with a leader
@@ -207,16 +209,12 @@ func (l *eventLoop) commit() {
 		return
 	}
 	l.toldCommit = commit
+	mine := l.adopted(commit)
 	n := 0
-	mine := l.pending[:0:0]
 	for n < len(l.pending) && l.pending[n].id.index <= commit {
 		p := l.pending[n]
 		l.pendingBytes -= len(p.record)
-		if l.raft.log.termAt(p.id.index) == p.id.term {
-			mine = append(mine, p)
-		} else {
-			p.fail(ErrLost, ErrNotApplied)
-		}
+		mine = append(mine, p)
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
@@ -225,6 +223,24 @@ func (l *eventLoop) commit() {
 		failAll(mine, StopError)
 	}
 	l.committedJoins()
+}
+
+// adopted settles the proposals of lost offices up to the commit index: some
+// other leader committed them, or other entries in their place.
+func (l *eventLoop) adopted(commit uint64) []*proposal {
+	var mine []*proposal
+	l.orphans = slices.DeleteFunc(l.orphans, func(p *proposal) bool {
+		switch {
+		case p.id.index > commit:
+			return false
+		case l.raft.log.termAt(p.id.index) == p.id.term:
+			mine = append(mine, p)
+		default:
+			p.fail(ErrLost, ErrNotApplied)
+		}
+		return true
+	})
+	return mine
 }
 
 // view returns the log as it stands.
@@ -237,7 +253,7 @@ func (l *eventLoop) appendEntries(c *appendCall) {
 	r := l.raft
 	answer, err := r.appendEntries(c.req, &c.batch)
 	if err != nil {
-		l.fail(err)
+		l.fail(fmt.Errorf("%w: %w: leader %s, term %d", ErrInvariant, err, c.req.LeaderName, c.req.Term))
 		return
 	}
 	if answer.refused != refusedNot {

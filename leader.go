@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -90,29 +91,27 @@ func (l *eventLoop) leaveOffice() {
 	for _, c := range o.changes {
 		c.fail(NotLeaderError, ErrNotApplied)
 	}
+	l.orphans = append(l.orphans, l.pending...)
+	clear(l.pending)
+	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
-	if len(l.pending) == 0 || l.stopping() {
+	if len(l.orphans) == 0 || l.stopping() {
 		return
 	}
-	last := l.raft.log.end
 	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
-		l.inbox.put(control(func(l *eventLoop) { l.expire(o.term, last) }))
+		l.inbox.put(control(func(l *eventLoop) { l.expire(o.term) }))
 	}))
 }
 
 // expire gives up on the proposals of an office that was lost.
-func (l *eventLoop) expire(term, last uint64) {
-	kept := l.pending[:0]
-	for _, p := range l.pending {
+func (l *eventLoop) expire(term uint64) {
+	l.orphans = slices.DeleteFunc(l.orphans, func(p *proposal) bool {
 		if p.id.term > term {
-			kept = append(kept, p)
-			continue
+			return false
 		}
-		l.pendingBytes -= len(p.record)
 		p.fail(ErrLeadershipLost, ErrOutcomeUnknown)
-	}
-	clear(l.pending[len(kept):])
-	l.pending = kept
+		return true
+	})
 }
 
 // decideLeading settles an event as a leader does.

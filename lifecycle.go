@@ -28,6 +28,9 @@ func (c *lifecycle) lock()   { c.turn <- struct{}{} }
 func (c *lifecycle) unlock() { <-c.turn }
 
 func (s *server) Init() error {
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return ErrReentrant
+	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
 	return s.initialize()
@@ -36,7 +39,13 @@ func (s *server) Init() error {
 func (s *server) initialize() error {
 	switch s.lifecycle.state.Load() {
 	case phaseStarted:
-		return fmt.Errorf("raft.Server: Server already running[%s]", s.State())
+		// A server that stopped by itself, or from inside Apply, may start again.
+		if s.Running() {
+			return fmt.Errorf("raft.Server: Server already running[%s]", s.State())
+		}
+		if err := s.lifecycle.run.Load().endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
+			return err
+		}
 	case phaseInitialized:
 		return nil
 	case phaseStopped:
@@ -74,10 +83,24 @@ func (s *server) initialize() error {
 	s.lifecycle.run.Store(r)
 	s.lifecycle.state.Store(phaseInitialized)
 	r.replay(replica)
+	if r.ctx.Err() != nil {
+		r.abandon()
+		s.lifecycle.state.Store(phaseStopped)
+		return StopError
+	}
 	return nil
 }
 
+// calledBack reports whether the caller is inside Apply or a listener of the
+// server: a goroutine that Init, Start and Stop may wait for.
+func (s *server) calledBack(r *run) bool {
+	return r != nil && (r.applier.inside.isCaller() || s.inside.isCaller())
+}
+
 func (s *server) Start() error {
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return ErrReentrant
+	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
 	if err := s.initialize(); err != nil {
@@ -94,6 +117,30 @@ func (s *server) Start() error {
 	return nil
 }
 
+// prepared has the control carried out by a server that is not started yet,
+// which it initializes if need be; of one that is started it returns the run,
+// for the control to be put there.
+func (s *server) prepared(c control) (*run, error) {
+	if s.lifecycle.state.Load() == phaseStarted {
+		return s.lifecycle.run.Load(), nil
+	}
+	s.lifecycle.lock()
+	defer s.lifecycle.unlock()
+	switch s.lifecycle.state.Load() {
+	case phaseStarted:
+		return s.lifecycle.run.Load(), nil
+	case phaseStopped:
+		return nil, StopError
+	}
+	if err := s.initialize(); err != nil {
+		return nil, err
+	}
+	l := s.lifecycle.run.Load().loop
+	c(l)
+	l.flush()
+	return nil, nil
+}
+
 // stopTimeouts is how many election timeouts Stop waits for what the application
 // or the disk blocks.
 const stopTimeouts = 2
@@ -101,9 +148,16 @@ const stopTimeouts = 2
 func (s *server) Stop() {
 	// The run is told before the turn is taken, so that a Stop from inside Apply
 	// ends even while another one waits for that Apply.
-	if r := s.lifecycle.run.Load(); r != nil && s.lifecycle.state.Load() == phaseStarted {
-		r.cancel()
-		if r.applier.inside.isCaller() || s.inside.isCaller() {
+	if r := s.lifecycle.run.Load(); r != nil {
+		replaying := s.lifecycle.state.Load() == phaseInitialized && r.applier.inside.isCaller()
+		started := s.lifecycle.state.Load() == phaseStarted
+		if replaying || started {
+			r.cancel()
+		}
+		if replaying {
+			return // Init, which called, gives up
+		}
+		if started && s.calledBack(r) {
 			<-r.ended
 			return
 		}

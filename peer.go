@@ -78,7 +78,7 @@ func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
 		wake:     make(chan struct{}, 1),
 		answers:  make(chan answer, 2*maxInFlight),
 		progress: newProgress(next),
-		digest:   l.raft.initial.digest(),
+		digest:   l.raft.initialDigest(),
 		lastWord: time.Now(),
 	}
 	s.request = AppendEntriesRequest{
@@ -108,7 +108,7 @@ func (s *sender) show(view *leaderView) {
 
 // loop serves the peer until the office ends or the member changes.
 func (s *sender) loop() {
-	defer s.link.close()
+	defer s.link.end()
 	timer := time.NewTimer(s.interval())
 	defer timer.Stop()
 	for s.ctx.Err() == nil {

@@ -20,7 +20,8 @@ type progress struct {
 // flight is a request under way.
 type flight struct {
 	sequence uint64
-	last     uint64 // index of its last entry
+	first    uint64 // index of its first entry
+	last     uint64 // and of its last
 	bytes    int
 }
 
@@ -44,7 +45,7 @@ func (p *progress) room() int { return max(1, min(maxBatchBytes, maxInFlightByte
 func (p *progress) sent(last uint64, bytes int) uint64 {
 	p.sequence++
 	if last >= p.next {
-		p.window = append(p.window, flight{p.sequence, last, bytes})
+		p.window = append(p.window, flight{p.sequence, p.next, last, bytes})
 		p.bytes += bytes
 		p.next = last + 1
 	}
@@ -74,8 +75,11 @@ func (p *progress) refused(sequence, prev, shared uint64) {
 }
 
 // lost forgets what is under way: the connection broke, or an answer is overdue.
+// It is to be sent again; what the guess was before it stays as good as it was.
 func (p *progress) lost() {
-	p.next = p.matched + 1
+	if len(p.window) > 0 {
+		p.next = max(p.matched+1, p.window[0].first)
+	}
 	p.restart()
 }
 

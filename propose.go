@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -101,7 +102,7 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 		return nil, failure(&OptionError{"name", "of a member must not be blank or longer than 1 KiB"}, ErrNotApplied)
 	}
 	if c.Name == s.name && s.unbound() {
-		if err := s.beginWith(ctx, r, c.ConnectionString); err != nil {
+		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
 			return nil, err
 		}
 		return joined, nil
@@ -144,29 +145,24 @@ func (s *server) AddPeer(name string, connectionString string) error {
 	if name == "" || len(name) > maxNameBytes {
 		return &OptionError{"name", "of a member must not be blank or longer than 1 KiB"}
 	}
-	if err := s.Init(); err != nil && s.lifecycle.state.Load() != phaseStarted {
-		return err
-	}
-	r := s.lifecycle.run.Load()
-	if s.lifecycle.state.Load() == phaseInitialized {
-		return s.addPeerBefore(name, connectionString)
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return ErrReentrant
 	}
 	change := &change{name: name, connectionString: connectionString, cause: (&DefaultJoinCommand{}).CommandName(), done: make(chan error, 1)}
-	err := s.change(context.Background(), r, func(l *eventLoop) { l.addPeer(change) }, change.done)
+	r, err := s.prepared(func(l *eventLoop) { l.addPeer(change) })
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		err = s.change(context.Background(), r, func(l *eventLoop) { l.addPeer(change) }, change.done)
+	} else {
+		select {
+		case err = <-change.done:
+		default: // kept, and durable soon after Start
+		}
+	}
 	if failed, ok := err.(*CommandError); ok {
 		return failed.Cause
 	}
 	return err
-}
-
-// addPeerBefore keeps a call of AddPeer for when the server has started.
-func (s *server) addPeerBefore(name, connectionString string) error {
-	done := make(chan error, 1)
-	r := s.lifecycle.run.Load()
-	if !r.inbox.put(control(func(l *eventLoop) {
-		l.addPeer(&change{name: name, connectionString: connectionString, done: done})
-	})) {
-		return StopError
-	}
-	return nil
 }

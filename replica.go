@@ -1,6 +1,9 @@
 package raft
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // maxTerm bounds what a server believes of others: a term this high was never
 // reached by elections, and one step below 2^64 the next would wrap.
@@ -70,10 +73,27 @@ func (r *replica) configured(configurations ...*configuration) {
 	r.configurations = append(r.configurations[:len(r.configurations):len(r.configurations)], configurations...)
 }
 
-// electable reports whether the server may stand for election: it is a voter,
-// and a later term is left. The owner adds that its log has begun.
+// initialDigest is the digest of the cluster's initial configuration, or 0 if
+// this server waits to be joined.
+func (r *replica) initialDigest() uint64 {
+	if digest := r.configuration().initial; digest != 0 {
+		return digest
+	}
+	return r.initial.digest()
+}
+
+// electable reports whether the server may stand for election: it is a voter
+// from this very store, and a later term is left. One that the last
+// configuration took the vote from still stands until that is committed here,
+// without counting its own vote: it may hold the only log that can win
+// (dissertation §4.2.2). The owner adds that its log has begun.
 func (r *replica) electable() bool {
-	return r.configuration().votes(r.name) && r.term < maxTerm
+	if m := r.configuration().find(r.name); m != nil && !r.configuration().accepts(r.name, r.storeID) {
+		return false // refilled after it lost its store: not the voter that the name means
+	}
+	return r.term < maxTerm && slices.ContainsFunc(r.configurations, func(c *configuration) bool {
+		return c.votes(r.name)
+	})
 }
 
 // observe takes notice of a term: a later one than the current makes the server
@@ -126,7 +146,8 @@ func (r *replica) vote(req *RequestVoteRequest, leaderAlive bool) (granted bool,
 }
 
 // refuseVote says whether the request is from somebody who cannot be a candidate
-// here.
+// here. From which store a candidate stands is its own to judge (electable): its
+// log may be ahead of this one and bind the name anew.
 func (r *replica) refuseVote(req *RequestVoteRequest) uint32 {
 	switch {
 	case req.Term > maxTerm:
@@ -135,10 +156,8 @@ func (r *replica) refuseVote(req *RequestVoteRequest) uint32 {
 		return refusedAddressee
 	case req.ToStoreID != 0 && req.ToStoreID != r.storeID:
 		return refusedStore
-	case r.configuration().find(req.CandidateName) != nil && !r.configuration().accepts(req.CandidateName, req.StoreID):
-		return refusedStore
-	case r.clusterID != 0 && (req.ClusterID == 0 || req.ClusterID == r.clusterID):
-		return refusedNot
+	case r.clusterID != 0 && (req.ClusterID == r.clusterID || req.ClusterID == 0 && req.InitialDigest == 0):
+		return refusedNot // 0 and 0: a transport that does not tell
 	}
 	// Without a cluster in common, the two were at least started with the same
 	// list of names, or they have nothing to do with each other.
@@ -200,7 +219,7 @@ func (r *replica) appendEntries(req *AppendEntriesRequest, b *batch) (appendAnsw
 		r.adopt(req.ClusterID)
 	}
 	switch {
-	case b.base.index < r.log.base.index || r.log.holds(b.base):
+	case r.log.holds(b.base), b.base.index < r.log.base.index && (b.end < r.log.base.index || b.holds(r.log.base)):
 		return r.take(answer, req, b)
 	case b.base.index <= r.commitIndex:
 		return answer, errConflict

@@ -189,14 +189,17 @@ func (l *eventLoop) end() {
 			p.fail(StopError, ErrNotApplied)
 		}
 	}
+	failAll(l.orphans, StopError)
 	failAll(l.pending, StopError)
-	l.pending = nil
+	l.orphans, l.pending = nil, nil
 	for _, t := range l.expiries {
 		t.Stop()
 	}
 	l.raft.leader = ""
 	l.raft.role = Stopped
 	l.publish()
+	l.want().flush = true
+	l.send()
 	l.orders.close()
 }
 

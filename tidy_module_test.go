@@ -81,6 +81,9 @@ func checkDirection(f *goFile) (found []finding) {
 			continue
 		}
 		target := path.Join(".", strings.TrimPrefix(strings.TrimPrefix(p, modulePath), "/"))
+		if f.isTest() && matches(testFolders, target) {
+			continue
+		}
 		ownTest := f.isTest() && target == f.dir()
 		if !ownTest && !slices.ContainsFunc(may, func(pattern string) bool { return below(target, pattern) }) {
 			found = append(found, f.at(spec, "%s imports %s", f.dir(), p))

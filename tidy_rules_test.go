@@ -52,6 +52,9 @@ var panicFiles = []string{
 // sleepFiles are the files of the library that may call time.Sleep.
 var sleepFiles = []string{}
 
+// testFolders are the folders of the library that only tests import.
+var testFolders = []string{"internal/script"}
+
 // exemptMutexTypes are types whose lock belongs to goraft's public API.
 var exemptMutexTypes = []string{"Peer"}
 
@@ -77,12 +80,14 @@ var rules = slices.Concat(importRules, []*rule{
 	{"panic", "a broken invariant stops the server with Err(); a library never ends the program", shippedInLibrary, checkPanics},
 })
 
-func notGenerated(f *goFile) bool     { return !f.generated() }
-func shipped(f *goFile) bool          { return !f.isTest() && !f.generated() }
-func shippedInLibrary(f *goFile) bool { return shipped(f) && f.inLibrary() }
-func isRuleFile(f *goFile) bool       { return f.inRoot() && slices.Contains(ruleFiles, f.base()) }
-func beyondVFS(f *goFile) bool        { return shippedInLibrary(f) && f.dir() != "internal/vfs" }
-func maySleepNever(f *goFile) bool    { return f.inLibrary() && !matches(sleepFiles, f.path) }
+func notGenerated(f *goFile) bool { return !f.generated() }
+func shipped(f *goFile) bool      { return !f.isTest() && !f.generated() }
+func shippedInLibrary(f *goFile) bool {
+	return shipped(f) && f.inLibrary() && !matches(testFolders, f.dir())
+}
+func isRuleFile(f *goFile) bool    { return f.inRoot() && slices.Contains(ruleFiles, f.base()) }
+func beyondVFS(f *goFile) bool     { return shippedInLibrary(f) && f.dir() != "internal/vfs" }
+func maySleepNever(f *goFile) bool { return f.inLibrary() && !matches(sleepFiles, f.path) }
 
 func mayNotWait(f *goFile) bool {
 	return shipped(f) && f.inRoot() && !matches(channelFiles, f.base())

@@ -1084,8 +1084,11 @@ type Configuration struct {
 	ClusterID *uint64                `protobuf:"fixed64,2,opt,name=ClusterID" json:"ClusterID,omitempty"`
 	// The name of the command that asked for it (raft:join), and the name of the
 	// member that the command is about; empty for the cluster's own changes.
-	Cause         *string `protobuf:"bytes,3,opt,name=Cause" json:"Cause,omitempty"`
-	CauseNode     *string `protobuf:"bytes,4,opt,name=CauseNode" json:"CauseNode,omitempty"`
+	Cause     *string `protobuf:"bytes,3,opt,name=Cause" json:"Cause,omitempty"`
+	CauseNode *string `protobuf:"bytes,4,opt,name=CauseNode" json:"CauseNode,omitempty"`
+	// The digest of the names of the cluster's initial configuration, by which a
+	// server that was started with it, and never heard of since, knows the cluster.
+	InitialDigest *uint64 `protobuf:"fixed64,5,opt,name=InitialDigest" json:"InitialDigest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1149,13 @@ func (x *Configuration) GetCauseNode() string {
 		return *x.CauseNode
 	}
 	return ""
+}
+
+func (x *Configuration) GetInitialDigest() uint64 {
+	if x != nil && x.InitialDigest != nil {
+		return *x.InitialDigest
+	}
+	return 0
 }
 
 type Member struct {
@@ -1396,12 +1406,13 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x18\n" +
 	"\aRefused\x18\n" +
 	" \x01(\rR\aRefused\x12\x1a\n" +
-	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\x8d\x01\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xb3\x01\n" +
 	"\rConfiguration\x12*\n" +
 	"\aMembers\x18\x01 \x03(\v2\x10.protobuf.MemberR\aMembers\x12\x1c\n" +
 	"\tClusterID\x18\x02 \x01(\x06R\tClusterID\x12\x14\n" +
 	"\x05Cause\x18\x03 \x01(\tR\x05Cause\x12\x1c\n" +
-	"\tCauseNode\x18\x04 \x01(\tR\tCauseNode\"\x9a\x01\n" +
+	"\tCauseNode\x18\x04 \x01(\tR\tCauseNode\x12$\n" +
+	"\rInitialDigest\x18\x05 \x01(\x06R\rInitialDigest\"\x9a\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04Name\x18\x01 \x01(\tR\x04Name\x12*\n" +
 	"\x10ConnectionString\x18\x02 \x01(\tR\x10ConnectionString\x12 \n" +
