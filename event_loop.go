@@ -135,12 +135,23 @@ func (l *eventLoop) want() *order {
 // save gives the turn's order to the log writer, and tells the turn's promises
 // what they wait for.
 func (l *eventLoop) save() {
-	l.send()
+	l.send(l.raft.commitIndex)
 	l.promises.bind(l.balloted, l.ordered)
 }
 
-// send gives the log writer what is wanted so far.
-func (l *eventLoop) send() {
+// split gives the log writer what was wanted before the decision at hand, which
+// replaces entries. The commit index that goes with it is that of the turn
+// before: the one of now may cover what replaces them, and with a crash between
+// the two orders would make the replaced entries committed ones.
+func (l *eventLoop) split() {
+	if l.order != nil {
+		l.send(l.toldCommit)
+	}
+}
+
+// send gives the log writer what is wanted so far, with a commit index that is
+// true of it.
+func (l *eventLoop) send(commit uint64) {
 	if l.raft.ballot != l.savedBallot {
 		b := l.raft.ballot
 		l.want().ballot, l.savedBallot = &b, b
@@ -149,7 +160,7 @@ func (l *eventLoop) send() {
 		return
 	}
 	l.ordered++
-	l.order.sequence, l.order.commit = l.ordered, l.raft.commitIndex
+	l.order.sequence, l.order.commit = l.ordered, commit
 	if l.order.ballot != nil || l.order.identity != nil {
 		l.balloted = l.ordered
 	}
@@ -168,9 +179,7 @@ func (l *eventLoop) saveIdentity(reset bool) {
 		l.fail(err)
 		return
 	}
-	if l.order != nil {
-		l.send()
-	}
+	l.split()
 	l.seed = wal.Seed(l.raft.clusterID)
 	l.want().identity, l.want().reset = id, reset
 }
@@ -307,9 +316,7 @@ func (l *eventLoop) take(c *appendCall, index uint64, truncated bool) {
 		}
 	}
 	if truncated {
-		if l.order != nil {
-			l.send()
-		}
+		l.split()
 		l.truncated(index)
 		l.want().truncate = index
 	}
