@@ -223,7 +223,11 @@ func (l *eventLoop) commit() {
 	for n < len(l.pending) && l.pending[n].id.index <= commit {
 		p := l.pending[n]
 		l.pendingBytes -= len(p.record)
-		mine = append(mine, p)
+		if l.raft.log.termAt(p.id.index) == p.id.term {
+			mine = append(mine, p)
+		} else {
+			p.fail(ErrLost, ErrNotApplied) // the office was lost in this very turn
+		}
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
