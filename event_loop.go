@@ -200,7 +200,12 @@ func (l *eventLoop) wrote(word written) {
 // truncated takes notice that the log was cut before index.
 func (l *eventLoop) truncated(index uint64) {
 	l.tail.truncate(index)
-	l.promises.withdraw(index)
+	// Their senders wait for an answer all the same. It tells them of the term in
+	// which their entries were replaced.
+	for _, p := range l.promises.withdraw(index) {
+		p.response.success, p.response.term, p.response.index = false, l.raft.term, l.raft.log.end
+		l.promises.ballots = append(l.promises.ballots, p)
+	}
 	l.durable = min(l.durable, index-1)
 	for i := range l.appends {
 		l.appends[i].last = min(l.appends[i].last, index-1)

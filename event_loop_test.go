@@ -159,3 +159,20 @@ func TestLoopCommitIndexOfSupersededOrder(t *testing.T) {
 		require.EqualValues(t, 2, l.raft.log.termAt(i), "entry %d counts as committed after the crash", i)
 	}
 }
+
+// A request whose entries are replaced before they are durable is answered all
+// the same: its caller, and the connection's window, wait for it.
+func TestLoopAnswersWithdrawnRequests(t *testing.T) {
+	h := newHandLoop(t)
+	old := h.deliver(1, entryID{}, 0, 1, 1)
+	h.turn(h.decide)
+	replaced := h.deliver(2, entryID{1, 1}, 0, 2)
+	h.turn(h.decide)
+	require.Empty(t, old.answers)
+	h.carryOut()
+	require.Len(t, replaced.answers, 1)
+	require.True(t, replaced.answers[0].Success())
+	require.Len(t, old.answers, 1)
+	require.False(t, old.answers[0].Success())
+	require.EqualValues(t, 2, old.answers[0].Term())
+}
