@@ -200,3 +200,17 @@ func TestLoopRefusalsDoNotCount(t *testing.T) {
 	h.turn(h.decideLeading)
 	require.True(t, h.office.lost["b"], "a lost store comes to light by its refusals")
 }
+
+// A crash between the cluster id and the first entry leaves a server that belongs
+// to a cluster without a log. It must be able to begin that log.
+func TestLoopCampaignsWithClusterButNoLog(t *testing.T) {
+	h := newHandLoop(t)
+	h.leadTerm(1)
+	orders := h.given()
+	require.Len(t, orders, 1)
+	require.NoError(t, h.store.SaveIdentity(*orders[0].identity)) // and no more of it
+	l := openLoop(t, h.disk.CrashClone(vfs.Nothing))
+	require.NotZero(t, l.raft.clusterID)
+	require.Zero(t, l.raft.log.end)
+	require.True(t, l.mayCampaign())
+}
