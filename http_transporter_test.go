@@ -385,10 +385,10 @@ func TestHTTPDisableKeepAlives(t *testing.T) {
 
 // Programs made for goraft set Transport.Dial, the only dial function there was.
 func TestHTTPDialOfTheHost(t *testing.T) {
-	peer, transporter := mounted(t, newPipelined("n2"))
+	peer, _ := mounted(t, newPipelined("n2"))
 	target, _ := joinURL(peer.ConnectionString, "/")
 	var dialed atomic.Int32
-	transporter = NewHTTPTransporter("/raft", patience)
+	transporter := NewHTTPTransporter("/raft", patience)
 	//lint:ignore SA1019 it is what is tested
 	transporter.Transport.Dial = func(network, address string) (net.Conn, error) {
 		dialed.Add(1)
