@@ -198,7 +198,7 @@ func (l *eventLoop) end() {
 	l.raft.role = Stopped
 	l.publish()
 	l.want().flush = true
-	l.send()
+	l.send(l.raft.commitIndex)
 	l.orders.close()
 }
 
