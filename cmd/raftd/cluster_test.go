@@ -165,8 +165,9 @@ func TestJoinIsGoraftsJSON(t *testing.T) {
 	} {
 		expect(t, http.MethodPost, n.address+joinPath, body, want, "")
 	}
-	peers := n.server.Peers()
-	if len(peers) != 2 || peers["x"].ConnectionString != "http://127.0.0.1:1" {
+	expect(t, http.MethodPost, n.address+joinPath, `{"name":"x","connectionString":"http://127.0.0.1:4"}`, http.StatusOK, "")
+	peers := n.server.Peers() // again and with another address is a change of the address
+	if len(peers) != 2 || peers["x"].ConnectionString != "http://127.0.0.1:4" {
 		t.Errorf("%v", peers)
 	}
 }
