@@ -37,11 +37,11 @@ race: ## run the tests under the race detector
 	go test -race $(PACKAGES)
 
 e2e: ## kill real processes and look at what they kept
-	@cd cmd && go test -list '^TestEndToEnd' ./raftd | grep -q '^TestEndToEnd' || { echo 'cmd/raftd has no TestEndToEnd'; exit 1; }
+	@cd cmd && tests=$$(go test -list '^TestEndToEnd' ./raftd) && [[ $$tests == Test* ]] || { echo "$$tests: no TestEndToEnd in cmd/raftd"; exit 1; }
 	cd cmd && E2E=1 go test -count=1 -run '^TestEndToEnd' -timeout 10m ./raftd
 
 soak: ## run clusters under faults for SOAK=5m
-	@go test -race -list '^TestSoak$$' . | grep -q '^TestSoak$$' || { echo 'the library has no TestSoak'; exit 1; }
+	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
 
 lint: cross ## format, vet, staticcheck, go.mod files, known vulnerabilities
