@@ -165,11 +165,9 @@ func (c *clusterTest) puts(prefix string, first, last int) {
 // and checks that they have applied the same.
 func (c *clusterTest) converge() {
 	c.t.Helper()
-	c.within(10*testElection, "all servers to agree", func() bool {
-		done, cancel := context.WithCancel(c.ctx)
-		cancel()
-		return c.WaitForConverged(done) == nil
-	})
+	ctx, cancel := context.WithTimeout(c.ctx, 10*testElection)
+	defer cancel()
+	require.NoError(c.t, c.WaitForConverged(ctx))
 	var want []journalEntry
 	for name := range c.Servers() {
 		got := c.journal(name).entries()

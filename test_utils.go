@@ -434,21 +434,25 @@ func (c *Cluster) WaitForConverged(ctx context.Context) error {
 	})
 }
 
-// Wait waits until the condition holds. It is asked many times within a
+// Wait waits until the condition holds, and asks for it many times within a
 // heartbeat interval; what names it in the error.
 func (c *Cluster) Wait(ctx context.Context, what string, condition func() bool) error {
 	interval := max(c.options.HeartbeatInterval/10, 100*time.Microsecond)
-	timer := time.NewTimer(interval)
+	// The first look waits for the servers to have done what they do at this
+	// instant, so that in a bubble it is no matter of chance what it sees.
+	timer := time.NewTimer(1)
 	defer timer.Stop()
-	for !condition() {
+	for {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("raft: cluster: waiting for %s: %w\n%s", what, ctx.Err(), c)
 		case <-timer.C:
-			timer.Reset(interval)
 		}
+		if condition() {
+			return nil
+		}
+		timer.Reset(interval)
 	}
-	return nil
 }
 
 // Do has the leader of the day carry out a command and returns what it returns.
