@@ -114,6 +114,8 @@ func (l *eventLoop) count(ctx context.Context) bool {
 		l.stand()
 		l.solicit(ctx)
 		return true
+	case e.preVote && e.lost():
+		l.raft.role = Follower // and listens again, as long as any follower
 	case !e.preVote && e.won() && !l.voting():
 		l.raft.role, l.raft.leader, l.grants = Leader, l.raft.name, e.stores
 	}

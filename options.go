@@ -86,10 +86,6 @@ func withFileSystem(fs vfs.FS) Option { return func(o *options) { o.fs = fs } }
 
 func withSeed(seed func() uint64) Option { return func(o *options) { o.seed = seed } }
 
-// withoutPreVote makes a server that campaigns as goraft did, to test mixed
-// clusters.
-func withoutPreVote() Option { return func(o *options) { o.preVote = false } }
-
 // OptionError names the option whose value makes no sense.
 type OptionError struct {
 	Option string

@@ -68,7 +68,6 @@ func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.C
 type recovered struct {
 	terms          history
 	configurations []*configuration
-	last           []byte // the last record, for its command's name
 	err            error
 }
 
