@@ -259,6 +259,7 @@ func TestSenderClosesLateStream(t *testing.T) {
 		gate := make(chan struct{})
 		transporter.open = func() error { <-gate; return nil }
 		withLearner(t, s, transporter)
+		synctest.Wait() // it is being opened
 		stopped := make(chan struct{})
 		go func() {
 			defer close(stopped)
