@@ -224,7 +224,7 @@ func (s *server) stopped() <-chan struct{} {
 func (s *server) FlushCommitIndex() {
 	done := make(chan struct{})
 	r := s.lifecycle.run.Load()
-	if r == nil || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
+	if r == nil || s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
 		return
 	}
 	select {
