@@ -237,7 +237,13 @@ func (l *eventLoop) commit() {
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
 	l.tail.trim(tailBytes, min(l.durable, commit))
-	if !l.applier.ranges.put(committed{index: commit, view: l.view(), proposals: mine}) {
+	// While Apply is slow one range waits, the latest, so that no more of the log
+	// is held in memory for it than the tail.
+	now := committed{index: commit, view: l.view(), proposals: mine}
+	if !l.applier.ranges.merge(now, func(last *committed) {
+		last.index, last.view = now.index, now.view
+		last.proposals = append(last.proposals, mine...)
+	}) {
 		failAll(mine, StopError)
 	}
 	l.committedJoins()
