@@ -202,6 +202,23 @@ func TestFault133_StopWithEverythingBlocked(t *testing.T) {
 	})
 }
 
+func TestFault133_CallersEndWithStopWhileApplyBlocks(t *testing.T) {
+	inBlockedCluster(t, func(c *clusterTest, leader Server, waiting []<-chan outcome, free func()) {
+		leader.Stop()
+		ended := 0
+		for _, done := range waiting {
+			select {
+			case got := <-done:
+				requireUnknown(t, got.err)
+				require.ErrorIs(t, got.err, StopError)
+				ended++
+			case <-time.After(2 * testElection):
+			}
+		}
+		require.Equal(t, len(waiting), ended, "callers that Stop released")
+	})
+}
+
 func TestFault133_StopAtEveryStep(t *testing.T) {
 	for _, stall := range []bool{false, true} {
 		inRunningCluster(t, 3, ClusterOptions{SyncDelay: 100 * time.Microsecond}, func(c *clusterTest) {
