@@ -342,11 +342,17 @@ func TestFault135_ListenersHoldUpNothing(t *testing.T) {
 			c.put(fmt.Sprint("x", i))
 			require.Less(t, time.Since(start), DefaultHeartbeatInterval)
 		}
-		c.pass(1000 * testElection)
+		c.pass(100 * testElection)
 		require.Equal(t, term, leader.Term())
 		require.Equal(t, leader, c.Leader())
-		for range 30 {
-			c.puts("y", 1, 200) // more events than wait
+		for range 20 { // more events than may wait
+			var many []<-chan outcome
+			for range maxEvents / 20 {
+				many = append(many, c.async(leader, &testCommand{"y"}))
+			}
+			for _, done := range many {
+				require.NoError(t, (<-done).err)
+			}
 		}
 		require.NotZero(t, leader.Status().EventsDropped)
 		old := c.leader()
