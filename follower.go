@@ -57,9 +57,11 @@ func (l *eventLoop) electionTimeout() time.Duration {
 }
 
 // mayCampaign reports whether this server may stand for election: it is a voter,
-// and its log has begun or it was told to begin one.
+// and its log has begun, or its cluster has (a crash may have come between the
+// identity and the first entry), or it was told to begin one.
 func (l *eventLoop) mayCampaign() bool {
-	return l.raft.electable() && (l.raft.log.end > 0 || l.begun)
+	r := l.raft
+	return r.electable() && (r.log.end > 0 || r.clusterID != 0 || l.begun)
 }
 
 // heardLeader takes notice of a valid message of the leader.
