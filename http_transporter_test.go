@@ -309,10 +309,13 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 			if _, err := slow.OpenAppendStream(ctx, server, peer); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
-			ctx, cancel = context.WithTimeout(t.Context(), timeout)
-			defer cancel()
+			// What the peer has said already is known, however busy the machine is.
+			known := greeting != "" && name != "in the header"
+			if known {
+				ctx = t.Context()
+			}
 			_, err := slow.OpenAppendStream(ctx, server, peer)
-			if known := greeting != "" && name != "in the header"; known != errors.Is(err, ErrStreamUnsupported) ||
+			if known != errors.Is(err, ErrStreamUnsupported) ||
 				!known && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}

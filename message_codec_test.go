@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"hash/crc32"
 	"io"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
@@ -297,15 +298,20 @@ func TestFault114_DecodeIsBounded(t *testing.T) {
 		if typ.name == "SnapshotRecoveryRequest" {
 			limit = maxSnapshotMessageBytes
 		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		source := &endless{}
-		n, err := typ.make().Decode(source)
-		runtime.ReadMemStats(&after)
-		require.ErrorIs(t, err, ErrMessageTooLarge, typ.name)
-		require.Equal(t, limit+1, source.read)
-		require.Equal(t, source.read, n)
-		require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(3*limit+1<<20))
+		// The count is of the whole process: the least of three is the call's own.
+		allocated := uint64(math.MaxUint64)
+		for range 3 {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			source := &endless{}
+			n, err := typ.make().Decode(source)
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, ErrMessageTooLarge, typ.name)
+			require.Equal(t, limit+1, source.read)
+			require.Equal(t, source.read, n)
+			allocated = min(allocated, after.TotalAlloc-before.TotalAlloc)
+		}
+		require.LessOrEqual(t, allocated, uint64(3*limit+1<<20))
 	}
 
 	// What a sender says of lengths is not believed: a field of 2^63 bytes, and as

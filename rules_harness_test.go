@@ -123,7 +123,7 @@ func (s *toyServer) boot(name string) {
 	}
 	s.commit(s.disk.commit)
 	s.orders, s.promises, s.election, s.office, s.peers = nil, nil, nil, nil, nil
-	s.alive, s.down = false, false
+	s.alive, s.down, s.held = false, false, false
 	s.world.booted(s)
 }
 

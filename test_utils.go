@@ -26,9 +26,10 @@ type ClusterOptions struct {
 	// ElectionTimeout and HeartbeatInterval are the defaults where they are zero.
 	ElectionTimeout   time.Duration
 	HeartbeatInterval time.Duration
-	// Options are given to every server. The servers log nothing unless
-	// WithLogger is among them.
-	Options []Option
+	// Options are given to every server, and OptionsOf to that of the name. The
+	// servers log nothing unless WithLogger is among them.
+	Options   []Option
+	OptionsOf func(name string) []Option
 	// Transporter may put something else between a server and its end of the
 	// network, such as MemoryTransporter.Bare does.
 	Transporter func(name string, memory *MemoryTransporter) Transporter
@@ -183,6 +184,9 @@ func (c *Cluster) create(n *clusterNode) (*clusterLife, error) {
 		WithLogger(slog.New(slog.DiscardHandler)),
 		WithElectionTimeout(c.options.ElectionTimeout), WithHeartbeatInterval(c.options.HeartbeatInterval),
 	}, c.options.Options...)
+	if c.options.OptionsOf != nil {
+		options = append(options, c.options.OptionsOf(n.name)...)
+	}
 	options = append(options, withFileSystem(disk), withSeed(seed))
 	memory := c.network.Transporter(n.name)
 	var transporter Transporter = memory
