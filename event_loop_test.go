@@ -111,7 +111,7 @@ func (h *handLoop) stage() *proposal {
 	return p
 }
 
-func outcome(p *proposal) error {
+func outcomeOf(p *proposal) error {
 	select {
 	case r := <-p.done:
 		return r.err
@@ -136,7 +136,7 @@ func TestLoopDeposedAndCommittedInOneTurn(t *testing.T) {
 	for _, c := range h.applier.ranges.take(nil) {
 		require.Empty(t, c.proposals, "the caller would be told what another command did")
 	}
-	require.ErrorIs(t, outcome(p), ErrLost)
+	require.ErrorIs(t, outcomeOf(p), ErrLost)
 }
 
 // A turn that replaces entries gives two orders. The first, with the entries to
