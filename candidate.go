@@ -79,7 +79,7 @@ func (l *eventLoop) decideStanding(event any) {
 	if response.ClusterID != 0 && l.raft.clusterID != 0 && response.ClusterID != l.raft.clusterID && !l.raft.provisional() {
 		return
 	}
-	if response.From != "" && response.From != answer.voter {
+	if response.Refused != refusedNot || response.From != "" && response.From != answer.voter {
 		return
 	}
 	if response.Term > l.raft.term && !(response.VoteGranted && response.Term == l.election.term) {

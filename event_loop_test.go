@@ -176,3 +176,41 @@ func TestLoopAnswersWithdrawnRequests(t *testing.T) {
 	require.False(t, old.answers[0].Success())
 	require.EqualValues(t, 2, old.answers[0].Term())
 }
+
+// What a server refuses to look at says nothing about this leader's office: an
+// answer from another cluster is neither a member that is alive nor a later term.
+func TestLoopRefusalsDoNotCount(t *testing.T) {
+	h := newHandLoop(t)
+	h.leadTerm(1)
+	h.carryOut()
+	for _, refused := range []uint32{refusedCluster, refusedAddressee, refusedStore, refusedAdoption, refusedTerm} {
+		response := newAppendEntriesResponse(9, 0, 0, false)
+		response.From, response.StoreID, response.ClusterID, response.Refused = "b", 99, 1234, refused
+		h.inbox.put(&ack{term: 1, name: "b", response: response})
+		h.turn(h.decideLeading)
+		require.Equal(t, Leader, h.raft.role, "deposed by a server that refuses: %s", refusedText[refused])
+		require.EqualValues(t, 1, h.raft.term)
+		require.Zero(t, h.office.stores["b"])
+		require.False(t, h.office.checkQuorum(h.raft.configuration()), "counted as alive: %s", refusedText[refused])
+	}
+	h.office.stores["b"] = 5
+	response := newAppendEntriesResponse(9, 0, 0, false)
+	response.StoreID, response.Refused = 99, refusedStore
+	h.inbox.put(&ack{term: 1, name: "b", response: response})
+	h.turn(h.decideLeading)
+	require.True(t, h.office.lost["b"], "a lost store comes to light by its refusals")
+}
+
+// A crash between the cluster id and the first entry leaves a server that belongs
+// to a cluster without a log. It must be able to begin that log.
+func TestLoopCampaignsWithClusterButNoLog(t *testing.T) {
+	h := newHandLoop(t)
+	h.leadTerm(1)
+	orders := h.given()
+	require.Len(t, orders, 1)
+	require.NoError(t, h.store.SaveIdentity(*orders[0].identity)) // and no more of it
+	l := openLoop(t, h.disk.CrashClone(vfs.Nothing))
+	require.NotZero(t, l.raft.clusterID)
+	require.Zero(t, l.raft.log.end)
+	require.True(t, l.mayCampaign())
+}

@@ -57,11 +57,10 @@ func (l *eventLoop) electionTimeout() time.Duration {
 }
 
 // mayCampaign reports whether this server may stand for election: it is a voter,
-// and its log has begun, or its cluster has (a crash may have come between the
-// identity and the first entry), or it was told to begin one.
+// and its log has begun, or it was told to begin one, or a crash has kept it from
+// that after the cluster had got its id.
 func (l *eventLoop) mayCampaign() bool {
-	r := l.raft
-	return r.electable() && (r.log.end > 0 || r.clusterID != 0 || l.begun)
+	return l.raft.electable() && (l.raft.log.end > 0 || l.begun || l.raft.clusterID != 0)
 }
 
 // heardLeader takes notice of a valid message of the leader.

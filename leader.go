@@ -157,6 +157,10 @@ func (l *eventLoop) acknowledged(a *ack) {
 	if response.ClusterID != 0 && response.ClusterID != r.clusterID && response.success {
 		return
 	}
+	if response.Refused != refusedNot {
+		o.refusedFrom(r.configuration(), a.name, response.StoreID)
+		return
+	}
 	if !o.answeredFrom(r.configuration(), a.name, response.StoreID) {
 		return
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
