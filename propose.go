@@ -42,12 +42,12 @@ func Do[T any](ctx context.Context, server Server, command Command) (T, error) {
 func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	r := s.lifecycle.run.Load()
 	switch {
+	case r != nil && r.applier.inside.isCaller():
+		return nil, failure(ErrReentrant, ErrNotApplied)
 	case r == nil || s.lifecycle.state.Load() != phaseStarted:
 		return nil, failure(StopError, ErrNotApplied)
 	case command == nil:
 		return nil, failure(fmt.Errorf("%w: nil", ErrUnregisteredCommand), ErrNotApplied)
-	case r.applier.inside.isCaller():
-		return nil, failure(ErrReentrant, ErrNotApplied)
 	case ctx.Err() != nil:
 		return nil, contextFailure(ctx, ErrNotApplied)
 	}
