@@ -86,7 +86,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}
-	return p.wait(ctx)
+	return p.wait(ctx, r.ended)
 }
 
 // unbound reports whether this server belongs to no cluster and has no log.
