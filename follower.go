@@ -21,7 +21,7 @@ func (l *eventLoop) followerLoop() {
 			if l.rearm {
 				l.rearm = false
 				silence = l.electionTimeout()
-				timer.Reset(silence)
+				timer.Reset(silence - time.Since(l.lastContact))
 			}
 		case <-timer.C:
 			// What the leader has said is heard before it is called silent.
@@ -36,6 +36,10 @@ func (l *eventLoop) followerLoop() {
 				l.raft.role, l.raft.leader = Candidate, ""
 				l.publish()
 				return
+			}
+			if l.raft.leader != "" {
+				l.raft.leader = "" // silent, for whoever asks and for those who want a vote
+				l.publish()
 			}
 			l.lastContact = time.Now()
 			silence = l.electionTimeout()

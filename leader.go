@@ -31,6 +31,7 @@ type ack struct {
 func (l *eventLoop) leaderLoop() {
 	l.takeOffice()
 	defer l.leaveOffice()
+	checked := time.Now()
 	check := time.NewTimer(l.settings.electionTimeout())
 	defer check.Stop()
 	for l.raft.role == Leader && !l.stopping() {
@@ -38,12 +39,17 @@ func (l *eventLoop) leaderLoop() {
 		case <-l.ctx.Done():
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
+			if l.rearm {
+				l.rearm = false
+				check.Reset(l.settings.electionTimeout() - time.Since(checked))
+			}
 		case <-check.C:
 			l.turn(l.decideLeading)
 			if l.raft.role == Leader && !l.office.checkQuorum(l.raft.configuration()) {
 				l.log.Warn("raft: no majority answers", "term", l.raft.term)
 				l.stepDown()
 			}
+			checked = time.Now()
 			check.Reset(l.settings.electionTimeout())
 		}
 	}
@@ -85,11 +91,15 @@ func (l *eventLoop) leaveOffice() {
 	o := l.office
 	l.office = nil
 	o.cancel()
+	begun, waiting := ErrLeadershipLost, NotLeaderError
+	if l.stopping() {
+		begun, waiting = StopError, StopError
+	}
 	if o.current != nil {
-		o.current.fail(ErrLeadershipLost, ErrOutcomeUnknown)
+		o.current.fail(begun, ErrOutcomeUnknown)
 	}
 	for _, c := range o.changes {
-		c.fail(NotLeaderError, ErrNotApplied)
+		c.fail(waiting, ErrNotApplied)
 	}
 	l.orphans = append(l.orphans, l.pending...)
 	clear(l.pending)
