@@ -223,3 +223,53 @@ func TestFault146_TermsOutOfRange(t *testing.T) {
 		t.Errorf("term %d, electable %t", r.term, r.electable())
 	}
 }
+
+// TestFault082_AdoptionEmptiesTheLog: what a server wrote for a cluster that never
+// was is gone with it, entries, configurations and all, before anything is taken.
+func TestFault082_AdoptionEmptiesTheLog(t *testing.T) {
+	initial := toyConfiguration("l", "s", "t")
+	start := func() *replica {
+		r := newReplica("s", identity{storeID: 2, clusterID: 5, initial: initial}, ballot{term: 1})
+		r.log = grown(1, 3)
+		r.configured(initial.bind(map[string]uint64{"s": 2}).at(1))
+		return r
+	}
+	word := func(prev entryID, terms ...uint64) (*AppendEntriesRequest, *batch) {
+		req, b := appending(2, prev, 0, terms...)
+		req.To, req.InitialDigest = "s", initial.digest()
+		return req, b
+	}
+	r := start()
+	req, b := word(entryID{4, 2})
+	if answer, err := r.appendEntries(req, b); err != nil || answer != (appendAnswer{heard: true}) || r.clusterID != 5 || r.log.end != 3 {
+		t.Errorf("entries behind what is not there: %+v, %v, cluster %d, last %v", answer, err, r.clusterID, r.log.last())
+	}
+	req, b = word(entryID{})
+	answer, err := r.appendEntries(req, b)
+	if err != nil || !answer.success || answer.match != 0 || !answer.adopted || !answer.reset || r.clusterID != 9 {
+		t.Errorf("a heartbeat from the beginning: %+v, %v, cluster %d", answer, err, r.clusterID)
+	}
+	if r.log.end != 0 || len(r.log.runs) != 0 || r.configuration() != initial || r.term != 2 {
+		t.Errorf("what is left: %+v, the configuration of %d, term %d", r.log, r.configuration().index, r.term)
+	}
+
+	for name, spoil := range map[string]func(r *replica, req *AppendEntriesRequest){
+		"something is committed":   func(r *replica, _ *AppendEntriesRequest) { r.commit(1) },
+		"other names":              func(_ *replica, req *AppendEntriesRequest) { req.InitialDigest++ },
+		"no names":                 func(_ *replica, req *AppendEntriesRequest) { req.InitialDigest = 0 },
+		"no addressee":             func(_ *replica, req *AppendEntriesRequest) { req.To = "" },
+		"another store's":          func(_ *replica, req *AppendEntriesRequest) { req.ToStoreID = 77 },
+		"joined elsewhere, begun":  func(r *replica, _ *AppendEntriesRequest) { r.initial = newConfiguration(0, nil) },
+		"an old leader's":          func(r *replica, _ *AppendEntriesRequest) { r.observe(7) },
+		"another leader's of this": func(r *replica, _ *AppendEntriesRequest) { r.observe(2); r.leader = "t" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start()
+			req, b := word(entryID{}, 2)
+			spoil(r, req)
+			if answer, err := r.appendEntries(req, b); err != nil || answer.adopted || answer.success || r.clusterID != 5 || r.log.end != 3 {
+				t.Errorf("%+v, %v, cluster %d, last %v", answer, err, r.clusterID, r.log.last())
+			}
+		})
+	}
+}

@@ -57,6 +57,11 @@ func TestPaperMembership(t *testing.T) {
 				t.Errorf("%+v, %v", answer, err)
 			}
 		}},
+	})
+}
+
+func TestPaperLearners(t *testing.T) {
+	checkClaims(t, []claim{
 		{"dissertation §4.2.1", "the new server joins the cluster as a non-voting member", func(t *testing.T) {
 			c := bound(1, "a", "b").join("c", "at-c", false).at(7)
 			m := c.find("c")
@@ -189,6 +194,11 @@ func TestPaperPreVoteAndQuorum(t *testing.T) {
 			req.PreVote = true
 			mustRefuse(t, voted, req)
 		}},
+	})
+}
+
+func TestPaperCheckQuorum(t *testing.T) {
+	checkClaims(t, []claim{
 		{"dissertation §6.2", "a leader steps down if an election timeout elapses without a successful round of heartbeats to a majority of its cluster", func(t *testing.T) {
 			c := bound(1, "a", "b", "c", "d", "e")
 			r := standing("a", 1, []uint64{1}, c)
