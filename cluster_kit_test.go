@@ -56,6 +56,13 @@ func (j *journal) put(e journalEntry) {
 	j.all = append(j.all, e)
 }
 
+// forget is for a server that starts again with the same journal.
+func (j *journal) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.all = nil
+}
+
 func (j *journal) entries() []journalEntry {
 	j.mu.Lock()
 	defer j.mu.Unlock()

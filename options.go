@@ -97,6 +97,10 @@ func (e *OptionError) Error() string { return fmt.Sprintf("raft: option %s: %s",
 
 func (o *options) validate() error {
 	switch {
+	case o.logger == nil:
+		return &OptionError{"Logger", "must not be nil"}
+	case o.registry == nil:
+		return &OptionError{"Registry", "must not be nil"}
 	case o.electionTimeout <= 0:
 		return &OptionError{"ElectionTimeout", "must be positive"}
 	case o.heartbeatInterval <= 0:

@@ -461,7 +461,7 @@ func (c *Cluster) Wait(ctx context.Context, what string, condition func() bool) 
 
 // Do has the leader of the day carry out a command and returns what it returns.
 // It tries again, until the context ends, as long as the command was certainly
-// not applied because of who led; a command whose fate is unknown is never tried
+// not applied because of who led or for the moment; a command whose fate is unknown is never tried
 // again, so that it is applied at most once.
 func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) {
 	for {
@@ -470,8 +470,7 @@ func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) 
 			return nil, err
 		}
 		value, err := leader.DoContext(ctx, command)
-		if !errors.Is(err, ErrNotApplied) || ctx.Err() != nil ||
-			!errors.Is(err, NotLeaderError) && !errors.Is(err, StopError) && !errors.Is(err, ErrOverloaded) {
+		if !errors.Is(err, ErrNotApplied) || ctx.Err() != nil || !worthAnotherTry(err) {
 			return value, err
 		}
 		select {
@@ -480,6 +479,14 @@ func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) 
 		case <-time.After(c.options.HeartbeatInterval / 5):
 		}
 	}
+}
+
+// worthAnotherTry reports whether a command was refused only because of who leads,
+// or for the moment.
+func worthAnotherTry(err error) bool {
+	return slices.ContainsFunc([]error{NotLeaderError, StopError, ErrLost, ErrOverloaded}, func(cause error) bool {
+		return errors.Is(err, cause)
+	})
 }
 
 // String tells how every server is, one a line.

@@ -157,6 +157,26 @@ func (c *cluster) store(root string, files []file) {
 	c.t.Logf("stored %d files, %d bytes in %v (%.0f/s), %d requests tried again", len(files), size.Load(), took.Round(time.Millisecond), float64(len(files))/took.Seconds(), retried.Load())
 }
 
+// load keeps every client busy with writes, whatever becomes of them, until stop
+// is called.
+func (c *cluster) load() (stop func()) {
+	var stopping atomic.Bool
+	var workers sync.WaitGroup
+	for worker := range e2eClients {
+		workers.Go(func() {
+			path := fmt.Sprintf("%sload/%d", keyPrefix, worker)
+			for i := worker; !stopping.Load(); i++ {
+				// The servers are being stopped: any answer and none will do.
+				_, _, _ = c.once(http.MethodPut, c.bases[i%len(c.bases)]+path, []byte(path))
+			}
+		})
+	}
+	return func() {
+		stopping.Store(true)
+		workers.Wait()
+	}
+}
+
 // check reads every file from each server and compares.
 func (c *cluster) check(root string, files []file, query string) {
 	c.t.Helper()
@@ -216,6 +236,8 @@ func TestEndToEnd(t *testing.T) {
 	must(t, c.caughtUp(len(c.bases)))
 	c.check(root, files, "?stale=1")
 
+	stop := c.load()
+	defer stop()
 	for i, p := range c.processes {
 		took, err := p.terminate(syscall.SIGTERM, stopTimeouts*electionTimeout)
 		if err != nil {
