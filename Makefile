@@ -18,11 +18,11 @@ help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 build: ## build every package
-	go build $(PACKAGES)
+	go build -o /dev/null $(PACKAGES)
 
 cross: ## build and vet the library for the other platforms
 	@for p in $(PLATFORMS); do echo "$$p"; \
-		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go build ./...; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go build -o /dev/null ./...; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off go vet ./...; done
 
 test: ## run the tests
@@ -31,17 +31,17 @@ test: ## run the tests
 alone: ## vet and test the library, and build the programs, without the workspace
 	GOWORK=off go vet ./...
 	GOWORK=off go test ./...
-	cd cmd && GOWORK=off go build ./...
+	cd cmd && GOWORK=off go build -o /dev/null ./...
 
 race: ## run the tests under the race detector
 	go test -race $(PACKAGES)
 
 e2e: ## kill real processes and look at what they kept
-	@cd cmd && go test -list '^TestEndToEnd' ./raftd | grep -q '^TestEndToEnd' || { echo 'cmd/raftd has no TestEndToEnd'; exit 1; }
+	@cd cmd && tests=$$(go test -list '^TestEndToEnd' ./raftd) && [[ $$tests == Test* ]] || { echo "$$tests: no TestEndToEnd in cmd/raftd"; exit 1; }
 	cd cmd && E2E=1 go test -count=1 -run '^TestEndToEnd' -timeout 10m ./raftd
 
 soak: ## run clusters under faults for SOAK=5m
-	@go test -race -list '^TestSoak$$' . | grep -q '^TestSoak$$' || { echo 'the library has no TestSoak'; exit 1; }
+	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
 
 lint: cross ## format, vet, staticcheck, go.mod files, known vulnerabilities

@@ -32,7 +32,9 @@ func (l *eventLoop) candidateLoop() {
 	timer := time.NewTimer(l.electionTimeout())
 	defer timer.Stop()
 	for l.raft.role == Candidate && !l.stopping() {
-		l.count(ctx)
+		if l.count(ctx) {
+			timer.Reset(l.electionTimeout())
+		}
 		if l.raft.role != Candidate {
 			return
 		}
@@ -44,8 +46,9 @@ func (l *eventLoop) candidateLoop() {
 			if l.inbox.waiting() {
 				l.turn(l.decideStanding)
 			}
-			l.count(ctx)
-			if l.raft.role == Candidate {
+			if l.count(ctx) || l.raft.role == Candidate && l.voting() {
+				timer.Reset(l.electionTimeout())
+			} else if l.raft.role == Candidate {
 				l.giveUp()
 				return
 			}
@@ -76,7 +79,7 @@ func (l *eventLoop) decideStanding(event any) {
 	if response.ClusterID != 0 && l.raft.clusterID != 0 && response.ClusterID != l.raft.clusterID && !l.raft.provisional() {
 		return
 	}
-	if response.From != "" && response.From != answer.voter {
+	if response.Refused != refusedNot || response.From != "" && response.From != answer.voter {
 		return
 	}
 	if response.Term > l.raft.term && !(response.VoteGranted && response.Term == l.election.term) {
@@ -99,15 +102,24 @@ func (l *eventLoop) stand() {
 	l.publish()
 }
 
-// count ends what the answers so far decide.
-func (l *eventLoop) count(ctx context.Context) {
+// voting reports whether the candidate's own vote is not durable yet: then
+// nobody could be asked, however long the disk takes.
+func (l *eventLoop) voting() bool { return !l.election.preVote && l.written < l.balloted }
+
+// count ends what the answers so far decide, and reports whether that begins
+// the election proper.
+func (l *eventLoop) count(ctx context.Context) bool {
 	switch e := l.election; {
 	case e.preVote && e.won():
 		l.stand()
 		l.solicit(ctx)
-	case !e.preVote && e.won() && l.written >= l.balloted:
+		return true
+	case e.preVote && e.lost():
+		l.raft.role = Follower // and listens again, as long as any follower
+	case !e.preVote && e.won() && !l.voting():
 		l.raft.role, l.raft.leader, l.grants = Leader, l.raft.name, e.stores
 	}
+	return false
 }
 
 // solicit asks the other voters. For a vote that binds, the candidate's own must

@@ -49,9 +49,9 @@ var (
 	// ErrUnregisteredCommand says that the command's type is not registered, so
 	// that no server could apply it.
 	ErrUnregisteredCommand = errors.New("raft: command is not registered")
-	// ErrReentrant says that Do was called from inside Apply, which it would
-	// wait for.
-	ErrReentrant = errors.New("raft: Do called from inside Apply")
+	// ErrReentrant says that Do, or another call that would wait for Apply, was
+	// made from inside it.
+	ErrReentrant = errors.New("raft: called from inside Apply")
 	// ErrNoQuorum says that a membership change was refused because the voters
 	// that would remain do not answer.
 	ErrNoQuorum = errors.New("raft: the remaining voters have no live quorum")

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type eventLoop struct {
 	promises     promises
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
+	orphans      []*proposal   // of offices that are lost, not known to be committed
 	expiries     []*time.Timer // end the wait of proposals of offices that are lost
 
 	lastContact time.Time         // with a leader
@@ -133,12 +135,23 @@ func (l *eventLoop) want() *order {
 // save gives the turn's order to the log writer, and tells the turn's promises
 // what they wait for.
 func (l *eventLoop) save() {
-	l.send()
+	l.send(l.raft.commitIndex)
 	l.promises.bind(l.balloted, l.ordered)
 }
 
-// send gives the log writer what is wanted so far.
-func (l *eventLoop) send() {
+// split gives the log writer what was wanted before the decision at hand, which
+// replaces entries. The commit index that goes with it is that of the turn
+// before: the one of now may cover what replaces them, and with a crash between
+// the two orders would make the replaced entries committed ones.
+func (l *eventLoop) split() {
+	if l.order != nil {
+		l.send(l.toldCommit)
+	}
+}
+
+// send gives the log writer what is wanted so far, with a commit index that is
+// true of it.
+func (l *eventLoop) send(commit uint64) {
 	if l.raft.ballot != l.savedBallot {
 		b := l.raft.ballot
 		l.want().ballot, l.savedBallot = &b, b
@@ -147,7 +160,7 @@ func (l *eventLoop) send() {
 		return
 	}
 	l.ordered++
-	l.order.sequence, l.order.commit = l.ordered, l.raft.commitIndex
+	l.order.sequence, l.order.commit = l.ordered, commit
 	if l.order.ballot != nil || l.order.identity != nil {
 		l.balloted = l.ordered
 	}
@@ -166,9 +179,7 @@ func (l *eventLoop) saveIdentity(reset bool) {
 		l.fail(err)
 		return
 	}
-	if l.order != nil {
-		l.send()
-	}
+	l.split()
 	l.seed = wal.Seed(l.raft.clusterID)
 	l.want().identity, l.want().reset = id, reset
 }
@@ -189,7 +200,12 @@ func (l *eventLoop) wrote(word written) {
 // truncated takes notice that the log was cut before index.
 func (l *eventLoop) truncated(index uint64) {
 	l.tail.truncate(index)
-	l.promises.withdraw(index)
+	// Their senders wait for an answer all the same. It tells them of the term in
+	// which their entries were replaced.
+	for _, p := range l.promises.withdraw(index) {
+		p.response.success, p.response.term, p.response.index = false, l.raft.term, l.raft.log.end
+		l.promises.ballots = append(l.promises.ballots, p)
+	}
 	l.durable = min(l.durable, index-1)
 	for i := range l.appends {
 		l.appends[i].last = min(l.appends[i].last, index-1)
@@ -207,24 +223,48 @@ func (l *eventLoop) commit() {
 		return
 	}
 	l.toldCommit = commit
+	mine := l.adopted(commit)
 	n := 0
-	mine := l.pending[:0:0]
 	for n < len(l.pending) && l.pending[n].id.index <= commit {
 		p := l.pending[n]
 		l.pendingBytes -= len(p.record)
 		if l.raft.log.termAt(p.id.index) == p.id.term {
 			mine = append(mine, p)
 		} else {
-			p.fail(ErrLost, ErrNotApplied)
+			p.fail(ErrLost, ErrNotApplied) // the office was lost in this very turn
 		}
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
 	l.tail.trim(tailBytes, min(l.durable, commit))
-	if !l.applier.ranges.put(committed{index: commit, view: l.view(), proposals: mine}) {
+	// While Apply is slow one range waits, the latest, so that no more of the log
+	// is held in memory for it than the tail.
+	now := committed{index: commit, view: l.view(), proposals: mine}
+	if !l.applier.ranges.merge(now, func(last *committed) {
+		last.index, last.view = now.index, now.view
+		last.proposals = append(last.proposals, mine...)
+	}) {
 		failAll(mine, StopError)
 	}
 	l.committedJoins()
+}
+
+// adopted settles the proposals of lost offices up to the commit index: some
+// other leader committed them, or other entries in their place.
+func (l *eventLoop) adopted(commit uint64) []*proposal {
+	var mine []*proposal
+	l.orphans = slices.DeleteFunc(l.orphans, func(p *proposal) bool {
+		switch {
+		case p.id.index > commit:
+			return false
+		case l.raft.log.termAt(p.id.index) == p.id.term:
+			mine = append(mine, p)
+		default:
+			p.fail(ErrLost, ErrNotApplied)
+		}
+		return true
+	})
+	return mine
 }
 
 // view returns the log as it stands.
@@ -237,7 +277,7 @@ func (l *eventLoop) appendEntries(c *appendCall) {
 	r := l.raft
 	answer, err := r.appendEntries(c.req, &c.batch)
 	if err != nil {
-		l.fail(err)
+		l.fail(fmt.Errorf("%w: %w: leader %s, term %d", ErrInvariant, err, c.req.LeaderName, c.req.Term))
 		return
 	}
 	if answer.refused != refusedNot {
@@ -291,9 +331,7 @@ func (l *eventLoop) take(c *appendCall, index uint64, truncated bool) {
 		}
 	}
 	if truncated {
-		if l.order != nil {
-			l.send()
-		}
+		l.split()
 		l.truncated(index)
 		l.want().truncate = index
 	}

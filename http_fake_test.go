@@ -20,9 +20,9 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 5 * time.Second
 
-// fakeServer is a Server that answers what the test says; methods that no
+// wireServer is a Server that answers what the test says; methods that no
 // transport should call panic.
-type fakeServer struct {
+type wireServer struct {
 	Server
 	name      string
 	clusterID uint64
@@ -36,19 +36,19 @@ type fakeServer struct {
 	onVote   func(*RequestVoteRequest) *RequestVoteResponse
 }
 
-func newFake(name string) *fakeServer {
-	return &fakeServer{name: name, clusterID: 7, storeID: uint64(name[0]), commit: 1, election: 150 * time.Millisecond}
+func newFake(name string) *wireServer {
+	return &wireServer{name: name, clusterID: 7, storeID: uint64(name[0]), commit: 1, election: 150 * time.Millisecond}
 }
 
-func (f *fakeServer) Name() string                   { return f.name }
-func (f *fakeServer) ClusterID() uint64              { return f.clusterID }
-func (f *fakeServer) StoreID() uint64                { return f.storeID }
-func (f *fakeServer) CommitIndex() uint64            { return f.commit }
-func (f *fakeServer) ElectionTimeout() time.Duration { return f.election }
-func (f *fakeServer) Running() bool                  { return !f.halted.Load() }
-func (f *fakeServer) Peers() map[string]*Peer        { return f.peers }
+func (f *wireServer) Name() string                   { return f.name }
+func (f *wireServer) ClusterID() uint64              { return f.clusterID }
+func (f *wireServer) StoreID() uint64                { return f.storeID }
+func (f *wireServer) CommitIndex() uint64            { return f.commit }
+func (f *wireServer) ElectionTimeout() time.Duration { return f.election }
+func (f *wireServer) Running() bool                  { return !f.halted.Load() }
+func (f *wireServer) Peers() map[string]*Peer        { return f.peers }
 
-func (f *fakeServer) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
+func (f *wireServer) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
 	if f.halted.Load() {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (f *fakeServer) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResp
 	return f.answer(req)
 }
 
-func (f *fakeServer) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
+func (f *wireServer) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
 	if f.halted.Load() {
 		return nil
 	}
@@ -69,21 +69,21 @@ func (f *fakeServer) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
 }
 
 // answer is a success that tells what was asked.
-func (f *fakeServer) answer(req *AppendEntriesRequest) *AppendEntriesResponse {
+func (f *wireServer) answer(req *AppendEntriesRequest) *AppendEntriesResponse {
 	resp := newAppendEntriesResponse(req.Term, req.PrevLogIndex, req.CommitIndex, true)
 	resp.ClusterID, resp.From, resp.StoreID, resp.Sequence = f.clusterID, f.name, f.storeID, req.Sequence
 	return resp
 }
 
-// pipelined is a fakeServer that takes requests as the package's own does.
+// pipelined is a wireServer that takes requests as the package's own does.
 type pipelined struct {
-	*fakeServer
+	*wireServer
 	run      atomic.Pointer[chan struct{}]
 	onSubmit func(*AppendEntriesRequest, appendResponder) error
 }
 
 func newPipelined(name string) *pipelined {
-	p := &pipelined{fakeServer: newFake(name)}
+	p := &pipelined{wireServer: newFake(name)}
 	p.start()
 	return p
 }
@@ -112,7 +112,7 @@ func (p *pipelined) submitAppend(req *AppendEntriesRequest, responder appendResp
 
 // request is an AppendEntriesRequest from server to peer with so many bytes of
 // data in one record, or none if negative.
-func request(server, peer string, sequence uint64, data int) *AppendEntriesRequest {
+func wireRequest(server, peer string, sequence uint64, data int) *AppendEntriesRequest {
 	req := &AppendEntriesRequest{
 		Term: 3, PrevLogIndex: 4, PrevLogTerm: 2, CommitIndex: 1, LeaderName: server,
 		ClusterID: 7, To: peer, StoreID: uint64(server[0]), Sequence: sequence,
@@ -144,9 +144,14 @@ func serveHTTP(t testing.TB, handler http.Handler, change ...func(*http.Server))
 func mounted(t testing.TB, server Server, change ...func(*http.Server)) (*Peer, *HTTPTransporter) {
 	t.Helper()
 	transporter := NewHTTPTransporter("/raft", patience)
+	return mountedOn(t, transporter, server, change...), transporter
+}
+
+func mountedOn(t testing.TB, transporter *HTTPTransporter, server Server, change ...func(*http.Server)) *Peer {
+	t.Helper()
 	host := serveHTTP(t, transporter.Handler(server), change...)
 	t.Cleanup(func() { _ = transporter.Close() })
-	return &Peer{Name: server.Name(), ConnectionString: host.URL}, transporter
+	return &Peer{Name: server.Name(), ConnectionString: host.URL}
 }
 
 // open opens a stream from the server to the peer.

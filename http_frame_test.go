@@ -20,8 +20,8 @@ func framesOf(r io.Reader, kind byte) frameReader {
 // The bytes of version 1, which a later version must still be able to refuse.
 func TestStreamGolden(t *testing.T) {
 	h := hello{status: 3, clusterID: 0x0102030405060708, storeID: 9, toStoreID: 10, from: "n1", to: "n2"}
-	frame := requestFrame(request("n1", "n2", 5, 2))
-	response := appendResponseFrame(nil, newFake("n2").answer(request("n1", "n2", 5, -1)))
+	frame := requestFrame(wireRequest("n1", "n2", 5, 2))
+	response := appendResponseFrame(nil, newFake("n2").answer(wireRequest("n1", "n2", 5, -1)))
 	for _, golden := range []struct {
 		name, want string
 		bytes      []byte
@@ -66,7 +66,7 @@ func TestFault119_HelloBitFlips(t *testing.T) {
 }
 
 func TestFault119_FrameBitFlips(t *testing.T) {
-	whole := requestFrame(request("n1", "n2", 5, 20))
+	whole := requestFrame(wireRequest("n1", "n2", 5, 20))
 	eachFlip(whole, func(bit int, b []byte) {
 		frames := framesOf(bytes.NewReader(b), frameRequest)
 		if _, _, err := frames.next(); err == nil {
@@ -88,7 +88,7 @@ func TestFramesRoundTrip(t *testing.T) {
 	var wire []byte
 	sizes := []int{-1, 0, 1, 100, frameBufferSize, frameGrant - 100, frameGrant, frameGrant + 1, -1, 1 << 20, 3 << 20, 10}
 	for i, size := range sizes {
-		wire = append(wire, requestFrame(request("n1", "n2", uint64(i), size))...)
+		wire = append(wire, requestFrame(wireRequest("n1", "n2", uint64(i), size))...)
 	}
 	for name, r := range map[string]io.Reader{
 		"whole":  bytes.NewReader(wire),
@@ -110,7 +110,7 @@ func TestFramesRoundTrip(t *testing.T) {
 			kept = append(kept, body)
 		}
 		for i, size := range sizes {
-			if want := request("n1", "n2", uint64(i), size).records; !bytes.Equal(kept[i], want) {
+			if want := wireRequest("n1", "n2", uint64(i), size).records; !bytes.Equal(kept[i], want) {
 				t.Fatalf("%s: the records of frame %d changed", name, i)
 			}
 		}
@@ -121,7 +121,7 @@ func TestFramesRoundTrip(t *testing.T) {
 }
 
 func TestFrameCutShort(t *testing.T) {
-	whole := requestFrame(request("n1", "n2", 1, frameGrant+100))
+	whole := requestFrame(wireRequest("n1", "n2", 1, frameGrant+100))
 	for _, n := range []int{1, framePrefixSize - 1, framePrefixSize, framePrefixSize + 1, 200, frameGrant, len(whole) - 1} {
 		frames := framesOf(bytes.NewReader(whole[:n]), frameRequest)
 		if _, _, err := frames.next(); err != io.ErrUnexpectedEOF {
@@ -156,7 +156,7 @@ func TestFrameRefused(t *testing.T) {
 
 // A length costs nothing: what is allocated is in proportion to what arrived.
 func TestFault114_DeclaredLengthIsNotAllocated(t *testing.T) {
-	whole := requestFrame(request("n1", "n2", 1, MaxMessageBytes-1<<10))
+	whole := requestFrame(wireRequest("n1", "n2", 1, MaxMessageBytes-1<<10))
 	for _, arrived := range []int{framePrefixSize, 100, frameGrant, 1 << 20, 4 << 20} {
 		in := bufio.NewReaderSize(bytes.NewReader(whole[:arrived]), frameBufferSize)
 		frames := newFrameReader(in, frameRequest, MaxMessageBytes, func(int) {})
@@ -175,8 +175,8 @@ func TestFault114_DeclaredLengthIsNotAllocated(t *testing.T) {
 }
 
 func FuzzFrame(f *testing.F) {
-	f.Add(requestFrame(request("n1", "n2", 1, 10)))
-	f.Add(append(requestFrame(request("n1", "n2", 1, -1)), requestFrame(request("n1", "n2", 2, 300))...))
+	f.Add(requestFrame(wireRequest("n1", "n2", 1, 10)))
+	f.Add(append(requestFrame(wireRequest("n1", "n2", 1, -1)), requestFrame(wireRequest("n1", "n2", 2, 300))...))
 	f.Add([]byte(helloMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frames := framesOf(bytes.NewReader(b), frameRequest)

@@ -65,11 +65,11 @@ func TestHTTPMounts(t *testing.T) {
 			if resp := transporter.SendVoteRequest(server, peer, &RequestVoteRequest{Term: 9, ClusterID: 7, To: "n2"}); resp == nil || resp.Term != 9 {
 				t.Errorf("vote: %+v", resp)
 			}
-			if resp := transporter.SendAppendEntriesRequest(server, peer, request("n1", "n2", 5, 10)); resp == nil || resp.Sequence != 5 {
+			if resp := transporter.SendAppendEntriesRequest(server, peer, wireRequest("n1", "n2", 5, 10)); resp == nil || resp.Sequence != 5 {
 				t.Errorf("append: %+v", resp)
 			}
 			s := open(t, server, peer)
-			if err := s.Send(request("n1", "n2", 6, 10)); err != nil {
+			if err := s.Send(wireRequest("n1", "n2", 6, 10)); err != nil {
 				t.Fatal(err)
 			}
 			if resp, err := s.Receive(); err != nil || resp.Sequence != 6 {
@@ -102,7 +102,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 	flipped[3] ^= 1
 	for _, c := range []struct {
 		name   string
-		server *fakeServer
+		server *wireServer
 		method string
 		path   string
 		body   []byte
@@ -110,7 +110,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 		answer string
 	}{
 		{"vote", bound, "POST", "requestVote", vote, 200, ""},
-		{"append", bound, "POST", "appendEntries", request("n1", "n2", 1, 3).appendTo(nil), 200, ""},
+		{"append", bound, "POST", "appendEntries", wireRequest("n1", "n2", 1, 3).appendTo(nil), 200, ""},
 		{"goraft's vote to unbound", unbound, "POST", "requestVote", golden("08041002180022026e32"), 200, ""},
 		{"goraft's vote to bound", bound, "POST", "requestVote", golden("08041002180022026e32"), 400, "\n"},
 		{"goraft's append to unbound", unbound, "POST", "appendEntries", golden("08031001180020012a026e31320e080210001a08726166743a6e6f70"), 200, ""},
@@ -121,7 +121,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 		{"garbage", unbound, "POST", "appendEntries", []byte("garbage"), 400, "\n"},
 		{"changed on the way", bound, "POST", "requestVote", flipped, 400, "\n"},
 		{"halted vote", halted, "POST", "requestVote", vote, 500, "Failed creating response.\n"},
-		{"halted append", halted, "POST", "appendEntries", request("n1", "n2", 1, 3).appendTo(nil), 500, "Failed creating response.\n"},
+		{"halted append", halted, "POST", "appendEntries", wireRequest("n1", "n2", 1, 3).appendTo(nil), 500, "Failed creating response.\n"},
 		{"get", bound, "GET", "requestVote", vote, 405, "\n"},
 		{"put", bound, "PUT", "appendEntries", vote, 405, "\n"},
 		{"stream by post", bound, "POST", "stream", nil, 405, "\n"},
@@ -147,6 +147,7 @@ func TestHTTPHandlerStatus(t *testing.T) {
 // A body beyond the limit is refused as soon as that is known, whether it says
 // its length or not, and is not unpacked.
 func TestFault114_OversizeRequestIsRefused(t *testing.T) {
+	t.Parallel()
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.MaxMessageBytes = 1 << 20
 	host := serveHTTP(t, transporter.Handler(newFake("n2")))
@@ -194,6 +195,7 @@ func (endlessBody) Read(b []byte) (int, error) {
 // Whoever sends a byte a second is cut off, with the host's deadlines or
 // without.
 func TestFault142_SlowBodyEnds(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*http.Server){
 		"no deadlines":   func(*http.Server) {},
 		"longer ones":    func(s *http.Server) { s.ReadTimeout = time.Hour },
@@ -201,6 +203,7 @@ func TestFault142_SlowBodyEnds(t *testing.T) {
 		"for the header": func(s *http.Server) { s.ReadHeaderTimeout = 50 * time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			transporter := NewHTTPTransporter("/raft", patience)
 			transporter.bodyTimeout = 100 * time.Millisecond
 			host := serveHTTP(t, transporter.Handler(newFake("n2")), change)
@@ -224,6 +227,7 @@ func TestFault142_SlowBodyEnds(t *testing.T) {
 
 // The deadline of the body is not one of the answer, which waits for the disk.
 func TestHTTPSlowAnswerIsNotCutOff(t *testing.T) {
+	t.Parallel()
 	fake := newFake("n2")
 	transporter := NewHTTPTransporter("/raft", patience)
 	transporter.bodyTimeout = 30 * time.Millisecond
@@ -305,7 +309,7 @@ func fuzzHandler(f *testing.F, path string, seeds ...message) {
 }
 
 func FuzzAppendEntriesHandler(f *testing.F) {
-	fuzzHandler(f, "/appendEntries", request("n1", "n2", 1, 3), request("n1", "n2", 1, -1))
+	fuzzHandler(f, "/appendEntries", wireRequest("n1", "n2", 1, 3), wireRequest("n1", "n2", 1, -1))
 }
 
 func FuzzRequestVoteHandler(f *testing.F) {

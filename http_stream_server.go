@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	streamProtocol = "raft-append/1"
+	streamProtocol     = "raft-append/1"
+	switchingProtocols = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + streamProtocol + "\r\n\r\n"
 
 	// helloTimeout is how long each side of a new stream may take for its hello.
 	helloTimeout = time.Second
@@ -147,8 +148,7 @@ func (s *serverStream) shakeHands() error {
 	if err := s.conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
-	const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + streamProtocol + "\r\n\r\n"
-	if _, err := io.WriteString(s.conn, switching); err != nil {
+	if _, err := io.WriteString(s.conn, switchingProtocols); err != nil {
 		return err
 	}
 	h, err := readHello(s.conn)

@@ -19,9 +19,9 @@ const (
 	// maxResponseBytes bounds the body of an answer, all of which are small.
 	maxResponseBytes = 64 << 10
 
-	// defaultCallTimeout bounds a call of a transporter that was made without a
+	// httpCallTimeout bounds a call of a transporter that was made without a
 	// timeout.
-	defaultCallTimeout = 5 * time.Second
+	httpCallTimeout = 5 * time.Second
 
 	// transferRate is the least number of bytes a second that a deadline allows
 	// for beyond its fixed part.
@@ -272,7 +272,7 @@ func checkSender(server Server, peer *Peer, from string) error {
 // callTimeout is the fixed part of the deadline of a call.
 func (t *HTTPTransporter) callTimeout() time.Duration {
 	if t.timeout <= 0 {
-		return defaultCallTimeout
+		return httpCallTimeout
 	}
 	return t.timeout
 }

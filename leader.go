@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type ack struct {
 func (l *eventLoop) leaderLoop() {
 	l.takeOffice()
 	defer l.leaveOffice()
+	checked := time.Now()
 	check := time.NewTimer(l.settings.electionTimeout())
 	defer check.Stop()
 	for l.raft.role == Leader && !l.stopping() {
@@ -37,12 +39,17 @@ func (l *eventLoop) leaderLoop() {
 		case <-l.ctx.Done():
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
+			if l.rearm {
+				l.rearm = false
+				check.Reset(l.settings.electionTimeout() - time.Since(checked))
+			}
 		case <-check.C:
 			l.turn(l.decideLeading)
 			if l.raft.role == Leader && !l.office.checkQuorum(l.raft.configuration()) {
 				l.log.Warn("raft: no majority answers", "term", l.raft.term)
 				l.stepDown()
 			}
+			checked = time.Now()
 			check.Reset(l.settings.electionTimeout())
 		}
 	}
@@ -84,35 +91,37 @@ func (l *eventLoop) leaveOffice() {
 	o := l.office
 	l.office = nil
 	o.cancel()
+	begun, waiting := ErrLeadershipLost, NotLeaderError
+	if l.stopping() {
+		begun, waiting = StopError, StopError
+	}
 	if o.current != nil {
-		o.current.fail(ErrLeadershipLost, ErrOutcomeUnknown)
+		o.current.fail(begun, ErrOutcomeUnknown)
 	}
 	for _, c := range o.changes {
-		c.fail(NotLeaderError, ErrNotApplied)
+		c.fail(waiting, ErrNotApplied)
 	}
+	l.orphans = append(l.orphans, l.pending...)
+	clear(l.pending)
+	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
-	if len(l.pending) == 0 || l.stopping() {
+	if len(l.orphans) == 0 || l.stopping() {
 		return
 	}
-	last := l.raft.log.end
 	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
-		l.inbox.put(control(func(l *eventLoop) { l.expire(o.term, last) }))
+		l.inbox.put(control(func(l *eventLoop) { l.expire(o.term) }))
 	}))
 }
 
 // expire gives up on the proposals of an office that was lost.
-func (l *eventLoop) expire(term, last uint64) {
-	kept := l.pending[:0]
-	for _, p := range l.pending {
+func (l *eventLoop) expire(term uint64) {
+	l.orphans = slices.DeleteFunc(l.orphans, func(p *proposal) bool {
 		if p.id.term > term {
-			kept = append(kept, p)
-			continue
+			return false
 		}
-		l.pendingBytes -= len(p.record)
 		p.fail(ErrLeadershipLost, ErrOutcomeUnknown)
-	}
-	clear(l.pending[len(kept):])
-	l.pending = kept
+		return true
+	})
 }
 
 // decideLeading settles an event as a leader does.
@@ -156,6 +165,10 @@ func (l *eventLoop) acknowledged(a *ack) {
 		return
 	}
 	if response.ClusterID != 0 && response.ClusterID != r.clusterID && response.success {
+		return
+	}
+	if response.Refused != refusedNot {
+		o.refusedFrom(r.configuration(), a.name, response.StoreID)
 		return
 	}
 	if !o.answeredFrom(r.configuration(), a.name, response.StoreID) {

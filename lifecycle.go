@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // lifecycle is which run a server is in. Changes take turns by a token in a
@@ -27,7 +28,23 @@ func newLifecycle() *lifecycle { return &lifecycle{turn: make(chan struct{}, 1)}
 func (c *lifecycle) lock()   { c.turn <- struct{}{} }
 func (c *lifecycle) unlock() { <-c.turn }
 
+// lockBefore is lock, but gives up at the deadline; it reports whether it has
+// the turn.
+func (c *lifecycle) lockBefore(deadline time.Time) bool {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case c.turn <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 func (s *server) Init() error {
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return ErrReentrant
+	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
 	return s.initialize()
@@ -36,7 +53,13 @@ func (s *server) Init() error {
 func (s *server) initialize() error {
 	switch s.lifecycle.state.Load() {
 	case phaseStarted:
-		return fmt.Errorf("raft.Server: Server already running[%s]", s.State())
+		// A server that stopped by itself, or from inside Apply, may start again.
+		if s.Running() {
+			return fmt.Errorf("raft.Server: Server already running[%s]", s.State())
+		}
+		if err := s.lifecycle.run.Load().endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
+			return err
+		}
 	case phaseInitialized:
 		return nil
 	case phaseStopped:
@@ -74,10 +97,24 @@ func (s *server) initialize() error {
 	s.lifecycle.run.Store(r)
 	s.lifecycle.state.Store(phaseInitialized)
 	r.replay(replica)
+	if r.ctx.Err() != nil {
+		r.abandon()
+		s.lifecycle.state.Store(phaseStopped)
+		return StopError
+	}
 	return nil
 }
 
+// calledBack reports whether the caller is inside Apply or a listener of the
+// server: a goroutine that Init, Start and Stop may wait for.
+func (s *server) calledBack(r *run) bool {
+	return r != nil && (r.applier.inside.isCaller() || s.inside.isCaller())
+}
+
 func (s *server) Start() error {
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return ErrReentrant
+	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
 	if err := s.initialize(); err != nil {
@@ -94,27 +131,64 @@ func (s *server) Start() error {
 	return nil
 }
 
+// prepared has the control carried out by a server that is not started yet,
+// which it initializes if need be; of one that is started it returns the run,
+// for the control to be put there.
+func (s *server) prepared(c control) (*run, error) {
+	if s.lifecycle.state.Load() == phaseStarted {
+		return s.lifecycle.run.Load(), nil
+	}
+	s.lifecycle.lock()
+	defer s.lifecycle.unlock()
+	switch s.lifecycle.state.Load() {
+	case phaseStarted:
+		return s.lifecycle.run.Load(), nil
+	case phaseStopped:
+		return nil, StopError
+	}
+	if err := s.initialize(); err != nil {
+		return nil, err
+	}
+	l := s.lifecycle.run.Load().loop
+	c(l)
+	l.flush()
+	return nil, nil
+}
+
 // stopTimeouts is how many election timeouts Stop waits for what the application
 // or the disk blocks.
 const stopTimeouts = 2
 
 func (s *server) Stop() {
+	deadline := time.Now().Add(stopTimeouts * s.settings.electionTimeout())
 	// The run is told before the turn is taken, so that a Stop from inside Apply
-	// ends even while another one waits for that Apply.
-	if r := s.lifecycle.run.Load(); r != nil && s.lifecycle.state.Load() == phaseStarted {
-		r.cancel()
-		if r.applier.inside.isCaller() || s.inside.isCaller() {
-			<-r.ended
-			return
+	// ends even while another one waits for that Apply, and Init stops replaying.
+	if r := s.lifecycle.run.Load(); r != nil {
+		switch s.lifecycle.state.Load() {
+		case phaseInitialized:
+			r.cancel()
+			r.applier.ranges.close()
+			if r.applier.inside.isCaller() {
+				return // Init, which called, gives up
+			}
+		case phaseStarted:
+			r.cancel()
+			if s.calledBack(r) {
+				<-r.ended
+				return
+			}
 		}
 	}
-	s.lifecycle.lock()
+	if !s.lifecycle.lockBefore(deadline) {
+		s.options.logger.Error("raft: stopped while something else is at work", "server", s.name)
+		return // an Init finds that its run was cancelled
+	}
 	defer s.lifecycle.unlock()
 	r := s.lifecycle.run.Load()
 	switch s.lifecycle.state.Load() {
 	case phaseStarted:
 		r.cancel()
-		if err := r.endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
+		if err := r.endWithin(time.Until(deadline)); err != nil {
 			r.log.Error("raft: stopped with something left", "error", err)
 		}
 	case phaseInitialized:
@@ -170,7 +244,8 @@ func (s *server) stopped() <-chan struct{} {
 func (s *server) FlushCommitIndex() {
 	done := make(chan struct{})
 	r := s.lifecycle.run.Load()
-	if r == nil || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
+	// Before Start nothing is known that the disk does not tell already.
+	if r == nil || s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
 		return
 	}
 	select {

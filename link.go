@@ -77,6 +77,16 @@ func (k *link) close() {
 	}
 }
 
+// end closes what there is and what was about to be.
+func (k *link) end() {
+	k.close()
+	if k.opening != nil {
+		if o := <-k.opening; o.stream != nil {
+			o.stream.Close()
+		}
+	}
+}
+
 // connect opens a stream, beside the sender's goroutine, if there is none and it
 // is time to.
 func (s *sender) connect() {

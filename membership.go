@@ -31,6 +31,11 @@ var joined = []byte("join")
 // a cluster, or to be taken into one, it is refused.
 func (l *eventLoop) request(c *change) {
 	if l.office == nil || l.raft.role != Leader {
+		m := l.raft.configurations[0].find(c.name)
+		if c.name == l.raft.name && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
+			c.done <- nil // one of several servers that began with the same list
+			return
+		}
 		c.fail(NotLeaderError, ErrNotApplied)
 		return
 	}
@@ -116,7 +121,13 @@ func (l *eventLoop) configure(c *configuration, cause, node string) uint64 {
 func (l *eventLoop) begin(connectionString string, done chan error) {
 	r := l.raft
 	if r.clusterID != 0 || r.log.end > 0 {
-		done <- failure(NotLeaderError, ErrNotApplied)
+		// Another server of the same list was faster.
+		if r.configuration().find(r.name) == nil {
+			done <- failure(NotLeaderError, ErrNotApplied)
+			return
+		}
+		l.joins = append(l.joins, done)
+		l.committedJoins()
 		return
 	}
 	if m := r.initial.find(r.name); m == nil || m.connectionString != connectionString {
@@ -166,7 +177,7 @@ func (l *eventLoop) addPeer(c *change) {
 // committedJoins answers those who wait for this server to be a member of a
 // cluster for certain.
 func (l *eventLoop) committedJoins() {
-	if len(l.joins) == 0 || l.raft.configurations[0].find(l.raft.name) == nil {
+	if len(l.joins) == 0 || l.raft.commitIndex == 0 || l.raft.configurations[0].find(l.raft.name) == nil {
 		return
 	}
 	for _, done := range l.joins {

@@ -12,6 +12,7 @@ type proposal struct {
 	record []byte
 	id     entryID // given by the event loop
 	done   chan result
+	home   *proposalPool
 }
 
 // result is what became of a proposal.
@@ -20,7 +21,16 @@ type result struct {
 	err   error // what Apply returned, or a *CommandError
 }
 
-var proposals = sync.Pool{New: func() any { return &proposal{done: make(chan result, 1)} }}
+// proposalPool keeps a server's proposals for use again. Each server has its own,
+// because a channel must not leave the testing/synctest bubble it was made in.
+type proposalPool struct{ pool sync.Pool }
+
+func (l *proposalPool) get() *proposal {
+	if p, ok := l.pool.Get().(*proposal); ok {
+		return p
+	}
+	return &proposal{done: make(chan result, 1), home: l}
+}
 
 // answer gives the caller its result; the proposal is the caller's again.
 func (p *proposal) answer(value interface{}, err error) { p.done <- result{value, err} }
@@ -28,20 +38,25 @@ func (p *proposal) answer(value interface{}, err error) { p.done <- result{value
 // fail tells the caller that the command was not, or may not have been, applied.
 func (p *proposal) fail(cause, outcome error) { p.answer(nil, failure(cause, outcome)) }
 
-// wait returns the proposal's result, or the context's end. A proposal that was
-// given up belongs to the loops for good: its answer goes to nobody.
-func (p *proposal) wait(ctx context.Context) (interface{}, error) {
-	if ctx.Done() == nil {
-		r := <-p.done
-		p.release()
-		return r.value, r.err
-	}
+// wait returns the proposal's result, or the end of the context, or that of the
+// server: an Apply that blocks keeps a server's callers no longer than Stop. A
+// proposal that was given up belongs to the loops for good: its answer goes to
+// nobody.
+func (p *proposal) wait(ctx context.Context, ended <-chan struct{}) (interface{}, error) {
 	select {
 	case r := <-p.done:
 		p.release()
 		return r.value, r.err
 	case <-ctx.Done():
 		return nil, contextFailure(ctx, ErrOutcomeUnknown)
+	case <-ended:
+	}
+	select {
+	case r := <-p.done: // the event loop's last word, or the applier's
+		p.release()
+		return r.value, r.err
+	default:
+		return nil, failure(StopError, ErrOutcomeUnknown)
 	}
 }
 
@@ -53,5 +68,5 @@ func (p *proposal) release() {
 		p.record = nil
 	}
 	p.record, p.id = p.record[:0], entryID{}
-	proposals.Put(p)
+	p.home.pool.Put(p)
 }

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -41,12 +42,12 @@ func Do[T any](ctx context.Context, server Server, command Command) (T, error) {
 func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	r := s.lifecycle.run.Load()
 	switch {
+	case r != nil && r.applier.inside.isCaller():
+		return nil, failure(ErrReentrant, ErrNotApplied)
 	case r == nil || s.lifecycle.state.Load() != phaseStarted:
 		return nil, failure(StopError, ErrNotApplied)
 	case command == nil:
 		return nil, failure(fmt.Errorf("%w: nil", ErrUnregisteredCommand), ErrNotApplied)
-	case r.applier.inside.isCaller():
-		return nil, failure(ErrReentrant, ErrNotApplied)
 	case ctx.Err() != nil:
 		return nil, contextFailure(ctx, ErrNotApplied)
 	}
@@ -71,7 +72,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 	if s.State() != Leader {
 		return nil, failure(NotLeaderError, ErrNotApplied) // without the trouble of encoding
 	}
-	p := proposals.Get().(*proposal)
+	p := s.proposals.get()
 	record, err := encodeCommand(p.record[:0], kindCommand, command)
 	if err == nil && len(record) > s.options.maxEntryBytes {
 		err = ErrEntryTooLarge
@@ -85,7 +86,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}
-	return p.wait(ctx)
+	return p.wait(ctx, r.ended)
 }
 
 // unbound reports whether this server belongs to no cluster and has no log.
@@ -101,7 +102,7 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 		return nil, failure(&OptionError{"name", "of a member must not be blank or longer than 1 KiB"}, ErrNotApplied)
 	}
 	if c.Name == s.name && s.unbound() {
-		if err := s.beginWith(ctx, r, c.ConnectionString); err != nil {
+		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
 			return nil, err
 		}
 		return joined, nil
@@ -144,29 +145,24 @@ func (s *server) AddPeer(name string, connectionString string) error {
 	if name == "" || len(name) > maxNameBytes {
 		return &OptionError{"name", "of a member must not be blank or longer than 1 KiB"}
 	}
-	if err := s.Init(); err != nil && s.lifecycle.state.Load() != phaseStarted {
-		return err
-	}
-	r := s.lifecycle.run.Load()
-	if s.lifecycle.state.Load() == phaseInitialized {
-		return s.addPeerBefore(name, connectionString)
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return ErrReentrant
 	}
 	change := &change{name: name, connectionString: connectionString, cause: (&DefaultJoinCommand{}).CommandName(), done: make(chan error, 1)}
-	err := s.change(context.Background(), r, func(l *eventLoop) { l.addPeer(change) }, change.done)
+	r, err := s.prepared(func(l *eventLoop) { l.addPeer(change) })
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		err = s.change(context.Background(), r, func(l *eventLoop) { l.addPeer(change) }, change.done)
+	} else {
+		select {
+		case err = <-change.done:
+		default: // kept, and durable soon after Start
+		}
+	}
 	if failed, ok := err.(*CommandError); ok {
 		return failed.Cause
 	}
 	return err
-}
-
-// addPeerBefore keeps a call of AddPeer for when the server has started.
-func (s *server) addPeerBefore(name, connectionString string) error {
-	done := make(chan error, 1)
-	r := s.lifecycle.run.Load()
-	if !r.inbox.put(control(func(l *eventLoop) {
-		l.addPeer(&change{name: name, connectionString: connectionString, done: done})
-	})) {
-		return StopError
-	}
-	return nil
 }

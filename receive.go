@@ -79,7 +79,7 @@ func (c *appendCall) read(ownCluster uint64) error {
 		}
 		req.records = records
 	}
-	if len(req.records) > math.MaxUint32 {
+	if uint64(len(req.records)) > math.MaxUint32 {
 		return ErrMessageTooLarge
 	}
 	h := &c.batch.history

@@ -68,7 +68,6 @@ func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.C
 type recovered struct {
 	terms          history
 	configurations []*configuration
-	last           []byte // the last record, for its command's name
 	err            error
 }
 
@@ -189,14 +188,17 @@ func (l *eventLoop) end() {
 			p.fail(StopError, ErrNotApplied)
 		}
 	}
+	failAll(l.orphans, StopError)
 	failAll(l.pending, StopError)
-	l.pending = nil
+	l.orphans, l.pending = nil, nil
 	for _, t := range l.expiries {
 		t.Stop()
 	}
 	l.raft.leader = ""
 	l.raft.role = Stopped
 	l.publish()
+	l.want().flush = true
+	l.send(l.raft.commitIndex)
 	l.orders.close()
 }
 

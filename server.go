@@ -152,6 +152,7 @@ type server struct {
 	options          options
 	settings         settings
 	lifecycle        *lifecycle
+	proposals        proposalPool
 }
 
 var _ Server = (*server)(nil)

@@ -40,7 +40,7 @@ var channelFiles = []string{
 	"inbox.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go", "membership.go",
 	"peer.go", "link.go", "log_writer.go", "applier.go",
 	"lifecycle.go", "run.go", "proposal.go", "propose.go", "receive.go",
-	"transporter.go", "http_*.go", "event_dispatcher.go", "test_utils.go", "cluster*.go",
+	"transporter.go", "http_*.go", "event_dispatcher.go", "test_utils.go", "memory_*.go",
 }
 
 // panicFiles are the files of the library that may panic, as goraft did.

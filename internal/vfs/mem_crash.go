@@ -31,10 +31,13 @@ func Everything(c Choice) int { return c.N - 1 }
 func Random(rng *rand.Rand) Chooser {
 	keep := []float64{0.05, 0.5, 0.5, 0.95}[rng.IntN(4)]
 	return func(c Choice) int {
-		if rng.Float64() >= keep {
-			return rng.IntN(c.N)
+		switch {
+		case rng.Float64() < keep:
+			return c.N - 1
+		case rng.IntN(4) > 0:
+			return 0
 		}
-		return c.N - 1
+		return rng.IntN(c.N)
 	}
 }
 
@@ -101,8 +104,8 @@ func pick(choose Chooser, c Choice) int {
 	return min(max(choose(c), 0), c.N-1)
 }
 
-// FlipBit inverts a bit of a file, durably, the way a disk rots. Bit 0 is the
-// lowest of the first byte.
+// FlipBit inverts a bit of a file, the way a disk rots. Bit 0 is the lowest of the
+// first byte. All of the file becomes durable as it is.
 func (m *Mem) FlipBit(name string, bit int64) error {
 	return m.edit(name, func(b []byte) ([]byte, error) {
 		if bit < 0 || bit/8 >= int64(len(b)) {
@@ -113,14 +116,15 @@ func (m *Mem) FlipBit(name string, bit int64) error {
 	})
 }
 
-// Bytes returns a copy of a file, past any fault hook.
+// Bytes returns a copy of what readers see in a file, past any fault hook.
 func (m *Mem) Bytes(name string) ([]byte, error) {
-	var content []byte
-	err := m.edit(name, func(b []byte) ([]byte, error) {
-		content = slices.Clone(b)
-		return b, nil
-	})
-	return content, err
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, err := m.lookupFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(f.data), nil
 }
 
 // SetBytes replaces the content of a file that exists, durably, past any fault hook.
@@ -131,18 +135,26 @@ func (m *Mem) SetBytes(name string, content []byte) error {
 func (m *Mem) edit(name string, change func([]byte) ([]byte, error)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	f, err := m.lookupFile(name)
+	if err != nil {
+		return err
+	}
+	b, err := change(slices.Clone(f.data))
+	if err != nil {
+		return err
+	}
+	*f = memFile{data: b, durable: slices.Clone(b)}
+	return nil
+}
+
+func (m *Mem) lookupFile(name string) (*memFile, error) {
 	op := Op{Kind: OpOpen, Name: clean(name)}
 	node, err := m.lookup(op.Name)
 	if err == nil && node.file == nil {
 		err = errors.New("is a directory")
 	}
 	if err != nil {
-		return opError(op, err)
+		return nil, opError(op, err)
 	}
-	b, err := change(slices.Clone(node.file.data))
-	if err != nil {
-		return err
-	}
-	*node.file = memFile{data: b, durable: slices.Clone(b)}
-	return nil
+	return node.file, nil
 }

@@ -59,7 +59,8 @@ func (s *Store) prepare(size int64) {
 	if err == nil {
 		if err = s.fill(f, size); err != nil {
 			// The writer does without: it allocates as it goes.
-			_ = s.discard(f, name)
+			_ = f.Close()
+			_ = s.discard(name)
 		}
 	}
 	s.mu.Lock()
@@ -109,7 +110,7 @@ func (s *Store) stopAhead() error {
 	if f == nil {
 		return nil
 	}
-	return s.discard(f, filepath.Join(s.dir, preparedName))
+	return errors.Join(f.Close(), s.discard(filepath.Join(s.dir, preparedName)))
 }
 
 // createSegment makes the file of a new segment: header and name are durable when
@@ -130,21 +131,22 @@ func (s *Store) createSegment(h segmentHeader, first int64) (*segment, error) {
 		}
 	}
 	h.allocated = size
-	name := filepath.Join(s.dir, segmentName(h.number))
 	_, err := f.WriteAt(h.encode(), 0)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil {
-		err = s.fsys.Rename(temp, name)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(noSpace(err), s.discard(temp))
 	}
-	if err != nil {
-		return nil, errors.Join(noSpace(err), s.discard(f, temp))
+	name := filepath.Join(s.dir, segmentName(h.number))
+	if err := s.fsys.Rename(temp, name); err != nil {
+		return nil, errors.Join(noSpace(err), s.discard(temp))
 	}
 	if err := s.fsys.SyncDir(s.dir); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
 	}
-	return &segment{header: h, name: name, file: f, allocated: size, seed: Seed(h.clusterID)}, nil
+	// Opened by its own name, which errors will tell.
+	return openSegment(s.fsys, s.dir, h.number)
 }
 
 func (s *Store) createInline(name string, size int64) (vfs.File, error) {
@@ -155,13 +157,13 @@ func (s *Store) createInline(name string, size int64) (vfs.File, error) {
 	if err = allocate(f, 0, size); err == nil {
 		return f, nil
 	}
-	return nil, errors.Join(noSpace(err), s.discard(f, name))
+	return nil, errors.Join(noSpace(err), f.Close(), s.discard(name))
 }
 
-// discard removes a temporary file. If that fails it is in nobody's way: it is
-// removed before one of its name is created, and at the next Open.
-func (s *Store) discard(f vfs.File, name string) error {
-	err := errors.Join(f.Close(), s.fsys.Remove(name))
+// discard removes a file that was not used. If that fails it is in nobody's way: it
+// is replaced by the next one of its name, or removed at the next Open.
+func (s *Store) discard(name string) error {
+	err := s.fsys.Remove(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

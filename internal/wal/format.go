@@ -64,6 +64,7 @@ type segmentHeader struct {
 	number    uint64
 	first     uint64 // the index that the log goes on with
 	allocated int64  // the file was never shorter than this
+	commit    uint64 // the commit index known so far, which may stand nowhere else after a compaction
 	prev      uint32 // checksum of the last batch of the segment before
 	checksum  uint32 // of the rest of the sector; set by encode and decode
 }
@@ -76,15 +77,16 @@ func (h *segmentHeader) encode() []byte {
 	binary.LittleEndian.PutUint64(b[32:], h.number)
 	binary.LittleEndian.PutUint64(b[40:], h.first)
 	binary.LittleEndian.PutUint64(b[48:], uint64(h.allocated))
-	binary.LittleEndian.PutUint32(b[56:], h.prev)
+	binary.LittleEndian.PutUint64(b[56:], h.commit)
+	binary.LittleEndian.PutUint32(b[64:], h.prev)
 	h.checksum = segmentHeaderChecksum(b)
-	binary.LittleEndian.PutUint32(b[60:], h.checksum)
+	binary.LittleEndian.PutUint32(b[68:], h.checksum)
 	return b
 }
 
 func segmentHeaderChecksum(b []byte) uint32 {
-	sum := crc32.Checksum(b[:60], castagnoli)
-	return crc32.Update(sum, castagnoli, b[64:segmentHeaderSize])
+	sum := crc32.Checksum(b[:68], castagnoli)
+	return crc32.Update(sum, castagnoli, b[72:segmentHeaderSize])
 }
 
 func decodeSegmentHeader(file string, b []byte) (segmentHeader, error) {
@@ -101,8 +103,9 @@ func decodeSegmentHeader(file string, b []byte) (segmentHeader, error) {
 		number:    binary.LittleEndian.Uint64(b[32:]),
 		first:     binary.LittleEndian.Uint64(b[40:]),
 		allocated: int64(binary.LittleEndian.Uint64(b[48:])),
-		prev:      binary.LittleEndian.Uint32(b[56:]),
-		checksum:  binary.LittleEndian.Uint32(b[60:]),
+		commit:    binary.LittleEndian.Uint64(b[56:]),
+		prev:      binary.LittleEndian.Uint32(b[64:]),
+		checksum:  binary.LittleEndian.Uint32(b[68:]),
 	}
 	if h.checksum != segmentHeaderChecksum(b) {
 		return h, corrupt(file, 0, "the segment's header does not verify")

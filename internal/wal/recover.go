@@ -34,10 +34,15 @@ func (s *Store) recover(numbers []uint64, visitor Visitor) error {
 	if err := s.openSegments(numbers); err != nil {
 		return err
 	}
-	r := &recovery{store: s, visitor: visitor, window: window{buf: make([]byte, 1<<20)}}
 	segs := s.view.segments
+	largest := int64(0)
+	for _, seg := range segs {
+		largest = max(largest, seg.allocated)
+	}
+	r := &recovery{store: s, visitor: visitor, window: window{buf: make([]byte, min(largest, 1<<20))}}
 	s.view.first = segs[0].header.first
 	s.view.last = s.view.first - 1
+	s.view.commit = segs[0].header.commit
 	unbegun := false
 	for i, seg := range segs {
 		if err := r.walk(seg); err != nil {
@@ -339,7 +344,7 @@ func (r *recovery) settle(torn *TornTail, unbegun bool) error {
 
 // zero overwrites what is not zero already, so that a full disk does not matter.
 func zero(f vfs.File, from, to int64) error {
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, min(to-from, 64<<10))
 	for from < to {
 		b := buf[:min(int64(len(buf)), to-from)]
 		if err := readFull(f, b, from); err != nil {

@@ -94,7 +94,7 @@ func (s *segment) load(number uint64) error {
 
 // virgin reports whether nothing was ever written behind the header.
 func (s *segment) virgin() (bool, error) {
-	w := window{file: s.file, buf: make([]byte, 64<<10)}
+	w := window{file: s.file, buf: make([]byte, min(s.allocated, 64<<10))}
 	for off := int64(segmentHeaderSize); off < s.allocated; {
 		b, err := w.peek(off, int(min(int64(len(w.buf)), s.allocated-off)))
 		if err != nil {

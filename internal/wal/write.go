@@ -114,6 +114,9 @@ func (s *Store) Seal(commit uint64) error {
 
 // write puts a batch at the end of the log, syncs it, and shows it to the readers.
 func (s *Store) write(h *batchHeader, bufs [][]byte) error {
+	// Also for a caller that knows less than the log: a batch that has the highest
+	// commit index may be compacted away before the next one.
+	h.commit = max(h.commit, s.CommitIndex())
 	if err := s.reserve(h.size(), h.commit); err != nil {
 		return s.fail(err)
 	}
@@ -160,7 +163,7 @@ func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
 	h.prev, h.segment, h.offset = w.prev, w.seg.header.number, w.off
 	h.sealBatch(padded, s.seed)
 	if _, err := w.seg.file.WriteAt(padded, w.off); err != nil {
-		return nil, err
+		return nil, s.undo(err, size)
 	}
 	if err := w.seg.file.Sync(); err != nil {
 		return nil, err
@@ -168,6 +171,24 @@ func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
 	w.off += int64(size)
 	w.prev = h.checksum
 	return padded, nil
+}
+
+// undo takes back a batch that found the disk full, although its space had been
+// written before: there are file systems that never write in place. It is synced,
+// lest a crash mixes what was refused with the batch that will stand there. If that
+// does not work either, the error is final.
+func (s *Store) undo(cause error, size int) error {
+	w := &s.writer
+	if !vfs.IsNoSpace(cause) {
+		return cause
+	}
+	if err := zero(w.seg.file, w.off, w.off+int64(size)); err != nil {
+		return err
+	}
+	if err := w.seg.file.Sync(); err != nil {
+		return err
+	}
+	return noSpace(cause)
 }
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
@@ -206,6 +227,7 @@ func (s *Store) roll(size int64, commit uint64) error {
 		clusterID: s.identity.ClusterID,
 		number:    w.seg.header.number + 1,
 		first:     last + 1,
+		commit:    commit,
 		prev:      end.checksum,
 	}
 	next, err := s.createSegment(header, size)
@@ -213,7 +235,12 @@ func (s *Store) roll(size int64, commit uint64) error {
 		return err
 	}
 	if _, err := s.put(&end, nil); err != nil {
-		return errors.Join(err, next.file.Close())
+		err = errors.Join(err, next.file.Close())
+		if errors.Is(err, ErrNoSpace) {
+			// Only now is it sure that this segment was not ended.
+			err = errors.Join(err, s.discard(next.name))
+		}
+		return err
 	}
 	s.mu.Lock()
 	s.view.commit = max(s.view.commit, commit)

@@ -1,0 +1,263 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/goraft/raft/internal/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// testElection is the election timeout of the clusters in these tests.
+const testElection = DefaultElectionTimeout
+
+// testCommand is a command of the tests: it puts its value into the journal that
+// the server was given as its context.
+type testCommand struct{ Value string }
+
+// CommandName is Command's.
+func (c *testCommand) CommandName() string { return "test:put" }
+
+// Apply puts the value into the server's journal.
+func (c *testCommand) Apply(ctx Context) (interface{}, error) {
+	j := ctx.Server().Context().(*journal)
+	if during := j.test.during; during != nil {
+		during(ctx, c.Value)
+	}
+	j.put(journalEntry{ctx.CurrentIndex(), ctx.CurrentTerm(), c.Value})
+	return "did " + c.Value, nil
+}
+
+// journal is what one life of a server has applied.
+type journal struct {
+	test *clusterTest
+	name string
+	mu   sync.Mutex
+	all  []journalEntry
+}
+
+type journalEntry struct {
+	index, term uint64
+	value       string
+}
+
+func (j *journal) put(e journalEntry) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if n := len(j.all); n > 0 && j.all[n-1].index >= e.index {
+		j.test.t.Errorf("%s applied entry %d after entry %d", j.name, e.index, j.all[n-1].index)
+	}
+	j.all = append(j.all, e)
+}
+
+// forget is for a server that starts again with the same journal.
+func (j *journal) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.all = nil
+}
+
+func (j *journal) entries() []journalEntry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.all)
+}
+
+func (j *journal) values() (values []string) {
+	for _, e := range j.entries() {
+		values = append(values, e.value)
+	}
+	return values
+}
+
+// clusterTest is a cluster under test, with the journals of its servers.
+type clusterTest struct {
+	*Cluster
+	t   *testing.T
+	ctx context.Context
+	// during is called within Apply; it is set before the servers start.
+	during func(ctx Context, value string)
+	mu     sync.Mutex
+	lives  []*journal
+	// registries are the servers' own, which all know testCommand.
+	registries map[string]*Registry
+}
+
+// inCluster runs f with a cluster of n servers that are not started, in a bubble:
+// when f returns everything must end, and all servers must have applied the same.
+func inCluster(t *testing.T, n int, options ClusterOptions, f func(c *clusterTest)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		c := &clusterTest{t: t, ctx: ctx, registries: make(map[string]*Registry)}
+		options.OptionsOf = func(name string) []Option { return []Option{WithRegistry(c.registry(name))} }
+		options.Context = func(name string) interface{} {
+			j := &journal{test: c, name: name}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.lives = append(c.lives, j)
+			return j
+		}
+		c.Cluster = NewCluster(n, options)
+		defer c.checkJournals()
+		defer c.Close()
+		defer func() {
+			if t.Failed() {
+				t.Log(c.Cluster)
+			}
+		}()
+		f(c)
+	})
+}
+
+// inRunningCluster is inCluster with the cluster bootstrapped.
+func inRunningCluster(t *testing.T, n int, options ClusterOptions, f func(c *clusterTest)) {
+	t.Helper()
+	inCluster(t, n, options, func(c *clusterTest) {
+		require.NoError(c.t, c.Bootstrap(c.ctx))
+		require.NoError(c.t, c.WaitForConverged(c.ctx))
+		f(c)
+	})
+}
+
+// registry is the server's own, which knows testCommand.
+func (c *clusterTest) registry(name string) *Registry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.registries[name] == nil {
+		c.registries[name] = NewRegistry()
+		require.NoError(c.t, c.registries[name].Register(&testCommand{}))
+	}
+	return c.registries[name]
+}
+
+// checkJournals checks that no two lives applied different entries at one index.
+func (c *clusterTest) checkJournals() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := make(map[uint64]journalEntry)
+	for _, j := range c.lives {
+		for _, e := range j.entries() {
+			if before, ok := known[e.index]; ok && before != e {
+				c.t.Errorf("%s applied %+v, another server %+v", j.name, e, before)
+			}
+			known[e.index] = e
+		}
+	}
+}
+
+// journal is that of the server's present, or last, life.
+func (c *clusterTest) journal(name string) *journal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range slices.Backward(c.lives) {
+		if j.name == name {
+			return j
+		}
+	}
+	return nil
+}
+
+// put has the leader carry out a testCommand.
+func (c *clusterTest) put(value string) {
+	c.t.Helper()
+	result, err := c.Do(c.ctx, &testCommand{value})
+	require.NoError(c.t, err)
+	require.Equal(c.t, "did "+value, result)
+}
+
+// puts carries out testCommands named prefix and a number from first to last.
+func (c *clusterTest) puts(prefix string, first, last int) {
+	c.t.Helper()
+	for i := first; i <= last; i++ {
+		c.put(fmt.Sprint(prefix, i))
+	}
+}
+
+// converge waits for all started servers to agree, within ten election timeouts,
+// and checks that they have applied the same.
+func (c *clusterTest) converge() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, 10*testElection)
+	defer cancel()
+	require.NoError(c.t, c.WaitForConverged(ctx))
+	var want []journalEntry
+	for name := range c.Servers() {
+		got := c.journal(name).entries()
+		if want == nil {
+			want = got
+		}
+		require.Equal(c.t, want, got, name)
+	}
+}
+
+// within waits until the condition holds, no longer than d.
+func (c *clusterTest) within(d time.Duration, what string, condition func() bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, d)
+	defer cancel()
+	require.NoError(c.t, c.Wait(ctx, what, condition))
+}
+
+// leader is the leader, which must be there.
+func (c *clusterTest) leader() Server {
+	c.t.Helper()
+	leader := c.Leader()
+	require.NotNil(c.t, leader, "no leader")
+	return leader
+}
+
+// followers are the names of the started servers that do not lead.
+func (c *clusterTest) followers() (names []string) {
+	leader := c.leader().Name()
+	for _, name := range c.Names() {
+		if name != leader && c.Server(name) != nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// pass lets time pass.
+func (c *clusterTest) pass(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-c.ctx.Done():
+		c.t.Fatal("the test has no time left")
+	}
+}
+
+// stallDisk makes every sync of the server's disk wait until release is called.
+func (c *clusterTest) stallDisk(name string) (release func()) {
+	free := make(chan struct{})
+	disk := c.node(name).disk.Load()
+	disk.SetFault(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync {
+			<-free
+		}
+		return nil
+	})
+	return sync.OnceFunc(func() {
+		disk.SetFault(nil)
+		close(free)
+	})
+}
+
+// failDisk makes the server's disk fail every call of a kind from now on.
+func (c *clusterTest) failDisk(name string, kind vfs.OpKind) {
+	c.node(name).disk.Load().SetFault(func(op vfs.Op) error {
+		if op.Kind == kind {
+			return errDisk
+		}
+		return nil
+	})
+}
+
+var errDisk = errors.New("test: the disk fails")

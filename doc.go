@@ -1,0 +1,112 @@
+// Package raft replicates the commands of a Go service to a cluster of servers,
+// so that its state survives the loss of any minority of them. It implements the
+// Raft protocol (Ongaro and Ousterhout, "In Search of an Understandable
+// Consensus Algorithm", cited here by section; Ongaro's dissertation is cited as
+// such) behind the API of goraft.
+//
+// A program registers its command types, makes a server with a Transporter, and
+// calls Do. When Do returns without an error the command is durable on a
+// majority of the servers and has been applied on this one:
+//
+//	raft.RegisterCommand(&SetCommand{})
+//	transporter := raft.NewHTTPTransporter("/raft", time.Second)
+//	server, err := raft.NewServer(name, dir, transporter, nil, db, "http://host:4001")
+//	transporter.Install(server, mux)
+//	err = server.Start()
+//	value, err := server.Do(&SetCommand{"key", "value"})
+//
+// # What Do's error says
+//
+// Do returns the bare value, DoContext a *CommandError around it that
+// errors.Is knows by cause and by outcome.
+//
+//	situation                                        value                 the command was
+//	not the leader, so never staged                  NotLeaderError        not applied
+//	not started, or stopped before it was staged     StopError             not applied
+//	unregistered, too large, overload, inside Apply  its own sentinel      not applied
+//	another entry was committed in its place         ErrLost               not applied
+//	leadership lost after it was staged              ErrLeadershipLost     unknown
+//	deadline or cancellation after it was staged     CommandTimeoutError   unknown
+//	Stop after it was staged                         StopError             unknown
+//
+// What Apply itself returns as an error is a result like any other.
+//
+// # Rooms
+//
+// The list of files is the architecture.
+//
+//	the face       server.go lifecycle.go propose.go receive.go options.go settings.go status.go
+//	               state.go errors.go command.go commands.go state_machine.go context.go event.go
+//	the messages   append_entries.go request_vote.go snapshot.go message_codec.go configuration_codec.go
+//	the rules      replica.go election.go leadership.go progress.go configuration.go history.go
+//	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
+//	               promises.go published.go peer.go link.go log_writer.go applier.go tasks.go
+//	the log        log.go log_entry.go proposal.go, over internal/wal over internal/vfs
+//	the edges      transporter.go http_*.go event_dispatcher.go caller_id.go test_utils.go memory_*.go
+//
+// The rules are Figure 2 of the paper as plain values: an observation in, a
+// changed value and an answer out; no goroutine, channel, lock, clock or I/O.
+// The loops are the only files with goroutines and channels. Imports run one
+// way: cmd → raft → protobuf, internal/wal → internal/vfs. tidy_test.go holds
+// all of this.
+//
+// # Life of a command
+//
+//  1. Do encodes the command once, as a record of the log with its place left
+//     open, and puts a pooled proposal into the inbox of the event loop.
+//  2. The loop takes all that waits (a turn), gives each record its index, term
+//     and checksum, and stages them in an append-only chunk of memory.
+//  3. The bytes go to the log writer, which makes one write and one sync of all
+//     the turns that gathered meanwhile, and at the same time, as part of an
+//     immutable view of the term, to the peers' goroutines.
+//  4. Each peer sends those same bytes behind an AppendEntries header, with a
+//     bounded window of requests under way. The follower verifies them, keeps
+//     slices of what it received, and writes those to its own log.
+//  5. "Durable up to order n" and acknowledgements come back as events. The
+//     commit rule moves the commit index; the applier gets the range and the
+//     callers that wait in it, decodes each command from its bytes, as every
+//     server does, applies it, and answers.
+//
+// # Who owns what
+//
+// What a goroutine owns is a struct that only it can reach. Everything else is
+// immutable, atomic, or in a queue.
+//
+//	goroutine       how many                      owns                              hears / tells
+//	loop            1                             protocol state, the log's tail    inbox / orders, views, ranges
+//	log             1                             the write end of the log          orders / word of what is durable
+//	apply           1                             the state machine                 committed ranges / callers
+//	peer:name       1 per other member, leading   nextIndex, what is under way      views, answers / acknowledgements
+//	receive:name    1 per open stream             nothing                           the stream / the peer's goroutine
+//	connect:name    1 while a stream is opened    nothing                           / the peer's goroutine
+//	call            at most 4 per peer            nothing                           the transporter / loop or peer
+//	events          1 while events wait           the delivery of events            the dispatcher's queue / listeners
+//	allocate        1 while a segment is made     nothing                           / the log's next segment
+//	the transport's per connection                the connection                    / inbox; answers in an outbox
+//
+// Stop waits for all of them, except for those that the application itself
+// blocks, which it reports.
+//
+// # Invariants
+//
+//   - Term and vote are durable before anybody hears of them; so are entries
+//     before they are acknowledged, the leader's own copy too (promises.go).
+//   - A follower truncates only at the first entry that conflicts, never one
+//     that is committed, and commits no further than a message has verified
+//     (replica.go).
+//   - A leader commits by counting copies only entries of its own term
+//     (leadership.go), and answers count only in the term and for the store they
+//     came from.
+//   - A configuration is in force when it is appended, one change at a time, and
+//     only after the leader has committed an entry of its own term
+//     (membership.go).
+//   - snapshot ≤ applied ≤ committed ≤ last; none of them goes back in one run.
+//   - Nothing published is ever changed: views, Status, chunks of the log.
+//
+// # Reading order
+//
+// replica.go, election.go, leadership.go, configuration.go and progress.go hold
+// the protocol; then event_loop.go and the three roles; promises.go and
+// log_writer.go for durability; peer.go and link.go for replication; propose.go
+// and applier.go for commands. docs/ says what is on disk and on the wire.
+package raft
