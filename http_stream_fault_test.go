@@ -111,7 +111,7 @@ func TestFault119_FlippedFrameIsNotDelivered(t *testing.T) {
 	}
 	server.wireServer.peers = map[string]*Peer{"n1": {}}
 	transporter := NewHTTPTransporter("/raft", patience)
-	transporter.StreamIdleTimeout = patience
+	transporter.StreamIdleTimeout = patience / 10 // ends those that wait for more than there is
 	peer := mountedOn(t, transporter, server)
 	frame := requestFrame(wireRequest("n1", "n2", 5, 10))
 	eachFlip(frame, func(bit int, b []byte) {

@@ -1,0 +1,141 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/goraft/raft/internal/vfs"
+)
+
+// memoryFleet is servers on a MemoryNetwork with disks in memory.
+type memoryFleet struct {
+	*Cluster
+	run *soakRun
+}
+
+func newMemoryFleet(r *soakRun, servers int) *memoryFleet {
+	f := &memoryFleet{run: r}
+	dice := r.dice("transport", 0)
+	f.Cluster = NewCluster(servers, ClusterOptions{
+		Seed: r.seed, ElectionTimeout: r.election, HeartbeatInterval: r.heartbeat,
+		Context:   func(name string) interface{} { return r.newStore(name) },
+		Options:   []Option{WithRegistry(r.registry), WithMaxSegmentBytes(256 << 10)},
+		Configure: f.configure,
+		Transporter: func(_ string, memory *MemoryTransporter) Transporter {
+			return soakTransporter(dice, memory)
+		},
+	})
+	f.Network().SetForm([]MessageForm{AsStructs, AsProtobuf, AsJSON}[dice.IntN(3)])
+	f.Network().SetChecked(dice.IntN(2) == 0)
+	f.Network().Intercept(r.watch.sent)
+	return f
+}
+
+// soakTransporter draws which of a transporter's abilities a server may use.
+func soakTransporter(dice *rand.Rand, memory *MemoryTransporter) Transporter {
+	switch dice.IntN(6) {
+	case 0:
+		return memory.Bare()
+	case 1:
+		return memoryCalls{memory, memory}
+	}
+	return memory
+}
+
+// configure readies a new life: its disk, its listeners, its Init.
+func (f *memoryFleet) configure(name string, s Server) {
+	node := f.run.node(name)
+	f.node(name).disk.Load().SetFault(f.run.diskFault(node))
+	f.run.watch.listen(name, s)
+	if err := s.Init(); err == nil {
+		f.run.watch.initialized(name, s)
+	}
+}
+
+var errSoakDisk = errors.New("the disk is broken")
+
+// diskFault makes a disk take its time, block and fail as the nemesis says.
+func (r *soakRun) diskFault(node *soakNode) func(vfs.Op) error {
+	return func(op vfs.Op) error {
+		if stall := node.stall.Load(); stall != nil && op.Kind.Changes() {
+			<-*stall
+		}
+		if op.Kind != vfs.OpSync {
+			return nil
+		}
+		if node.diskError.CompareAndSwap(true, false) {
+			return errSoakDisk
+		}
+		dice := rand.New(rand.NewPCG(r.seed^hashNames(node.name), node.draws.Add(1)))
+		<-time.After(time.Duration(dice.ExpFloat64() * float64(r.election) / 500))
+		return nil
+	}
+}
+
+func (f *memoryFleet) names() []string            { return f.Names() }
+func (f *memoryFleet) server(name string) Server  { return f.Server(name) }
+func (f *memoryFleet) crash(name string)          { f.Crash(name) }
+func (f *memoryFleet) start(name string) error    { return f.Start(name) }
+func (f *memoryFleet) add() string                { return f.Add() }
+func (f *memoryFleet) address(name string) string { return f.ConnectionString(name) }
+func (f *memoryFleet) block(from, to string)      { f.Network().Block(from, to) }
+func (f *memoryFleet) unblock(from, to string)    { f.Network().Unblock(from, to) }
+func (f *memoryFleet) close()                     { f.Close() }
+
+func (f *memoryFleet) delay(least, most time.Duration) { f.Delay(least, max(least, most)) }
+
+func (f *memoryFleet) bootstrap(ctx context.Context) error { return f.Bootstrap(ctx) }
+
+// memoryFaults are the faults that only a memoryFleet has.
+func memoryFaults(f *memoryFleet) []soakFault {
+	network := f.Network()
+	return []soakFault{
+		{"loss", "loss", 4, func(n *soakNemesis) func() {
+			network.SetStreamLoss([]StreamLoss{StreamBreaks, StreamStalls, StreamSkips}[n.rand.IntN(3)])
+			network.SetLoss(n.rand.ExpFloat64() / 20)
+			return func() { network.SetLoss(0) }
+		}},
+		{"duplicates", "duplicates", 3, func(n *soakNemesis) func() {
+			network.SetDuplicates(n.rand.Float64() / 4)
+			return func() { network.SetDuplicates(0) }
+		}},
+		{"suspension", "suspension", 4, func(n *soakNemesis) func() {
+			name := n.some().name
+			network.Pause(name)
+			return func() { network.Resume(name) }
+		}},
+		{"blocked disk", "disk", 4, func(n *soakNemesis) func() {
+			node := n.some()
+			stall := make(chan struct{})
+			node.stall.Store(&stall)
+			return func() { f.run.release(node) }
+		}},
+		{"broken disk", "disk", 3, breakDisk},
+		{"transporter", "", 3, func(n *soakNemesis) func() {
+			name := n.some().name
+			change := func(choose func(*MemoryTransporter) Transporter) {
+				if life := f.node(name).life.Load(); life != nil {
+					life.server.SetTransporter(choose(life.transport))
+				}
+			}
+			change(func(m *MemoryTransporter) Transporter { return soakTransporter(n.rand, m) })
+			return func() { change(func(m *MemoryTransporter) Transporter { return m }) }
+		}},
+	}
+}
+
+// breakDisk fails a disk's next sync, which ends the server; then it crashes.
+func breakDisk(n *soakNemesis) func() {
+	node := n.take()
+	if node == nil {
+		return nil
+	}
+	node.mayFail.Store(true)
+	node.diskError.Store(true)
+	return func() {
+		node.diskError.Store(false)
+		n.crash(node)()
+	}
+}
