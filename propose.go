@@ -69,8 +69,12 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 	if !s.options.registry.registered(command.CommandName()) {
 		return nil, failure(fmt.Errorf("%w: %s", ErrUnregisteredCommand, command.CommandName()), ErrNotApplied)
 	}
-	if s.State() != Leader {
-		return nil, failure(NotLeaderError, ErrNotApplied) // without the trouble of encoding
+	switch s.State() { // without the trouble of encoding
+	case Leader:
+	case Stopped:
+		return nil, failure(StopError, ErrNotApplied)
+	default:
+		return nil, failure(NotLeaderError, ErrNotApplied)
 	}
 	p := s.proposals.get()
 	record, err := encodeCommand(p.record[:0], kindCommand, command)
