@@ -72,6 +72,9 @@ func (a *applier) apply(c committed) {
 	waiting := c.proposals
 	for a.halt == nil && a.applied.Load() < c.index && !a.ranges.closed() {
 		records, _, err := c.view.read(a.applied.Load()+1, c.index, applyBatchBytes)
+		if a.ranges.closed() {
+			break // Stop has closed the store, perhaps
+		}
 		if err != nil {
 			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
 			break

@@ -79,7 +79,7 @@ func (l *eventLoop) decideStanding(event any) {
 	if response.ClusterID != 0 && l.raft.clusterID != 0 && response.ClusterID != l.raft.clusterID && !l.raft.provisional() {
 		return
 	}
-	if response.From != "" && response.From != answer.voter {
+	if response.Refused != refusedNot || response.From != "" && response.From != answer.voter {
 		return
 	}
 	if response.Term > l.raft.term && !(response.VoteGranted && response.Term == l.election.term) {
@@ -114,6 +114,8 @@ func (l *eventLoop) count(ctx context.Context) bool {
 		l.stand()
 		l.solicit(ctx)
 		return true
+	case e.preVote && e.lost():
+		l.raft.role = Follower // and listens again, as long as any follower
 	case !e.preVote && e.won() && !l.voting():
 		l.raft.role, l.raft.leader, l.grants = Leader, l.raft.name, e.stores
 	}

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/goraft/raft/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -54,6 +56,13 @@ func (j *journal) put(e journalEntry) {
 	j.all = append(j.all, e)
 }
 
+// forget is for a server that starts again with the same journal.
+func (j *journal) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.all = nil
+}
+
 func (j *journal) entries() []journalEntry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -76,6 +85,8 @@ type clusterTest struct {
 	during func(ctx Context, value string)
 	mu     sync.Mutex
 	lives  []*journal
+	// registries are the servers' own, which all know testCommand.
+	registries map[string]*Registry
 }
 
 // inCluster runs f with a cluster of n servers that are not started, in a bubble:
@@ -85,10 +96,8 @@ func inCluster(t *testing.T, n int, options ClusterOptions, f func(c *clusterTes
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		c := &clusterTest{t: t, ctx: ctx}
-		registry := NewRegistry()
-		require.NoError(t, registry.Register(&testCommand{}))
-		options.Options = append([]Option{WithRegistry(registry)}, options.Options...)
+		c := &clusterTest{t: t, ctx: ctx, registries: make(map[string]*Registry)}
+		options.OptionsOf = func(name string) []Option { return []Option{WithRegistry(c.registry(name))} }
 		options.Context = func(name string) interface{} {
 			j := &journal{test: c, name: name}
 			c.mu.Lock()
@@ -116,6 +125,17 @@ func inRunningCluster(t *testing.T, n int, options ClusterOptions, f func(c *clu
 		require.NoError(c.t, c.WaitForConverged(c.ctx))
 		f(c)
 	})
+}
+
+// registry is the server's own, which knows testCommand.
+func (c *clusterTest) registry(name string) *Registry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.registries[name] == nil {
+		c.registries[name] = NewRegistry()
+		require.NoError(c.t, c.registries[name].Register(&testCommand{}))
+	}
+	return c.registries[name]
 }
 
 // checkJournals checks that no two lives applied different entries at one index.
@@ -165,11 +185,9 @@ func (c *clusterTest) puts(prefix string, first, last int) {
 // and checks that they have applied the same.
 func (c *clusterTest) converge() {
 	c.t.Helper()
-	c.within(10*testElection, "all servers to agree", func() bool {
-		done, cancel := context.WithCancel(c.ctx)
-		cancel()
-		return c.WaitForConverged(done) == nil
-	})
+	ctx, cancel := context.WithTimeout(c.ctx, 10*testElection)
+	defer cancel()
+	require.NoError(c.t, c.WaitForConverged(ctx))
 	var want []journalEntry
 	for name := range c.Servers() {
 		got := c.journal(name).entries()
@@ -215,3 +233,31 @@ func (c *clusterTest) pass(d time.Duration) {
 		c.t.Fatal("the test has no time left")
 	}
 }
+
+// stallDisk makes every sync of the server's disk wait until release is called.
+func (c *clusterTest) stallDisk(name string) (release func()) {
+	free := make(chan struct{})
+	disk := c.node(name).disk.Load()
+	disk.SetFault(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync {
+			<-free
+		}
+		return nil
+	})
+	return sync.OnceFunc(func() {
+		disk.SetFault(nil)
+		close(free)
+	})
+}
+
+// failDisk makes the server's disk fail every call of a kind from now on.
+func (c *clusterTest) failDisk(name string, kind vfs.OpKind) {
+	c.node(name).disk.Load().SetFault(func(op vfs.Op) error {
+		if op.Kind == kind {
+			return errDisk
+		}
+		return nil
+	})
+}
+
+var errDisk = errors.New("test: the disk fails")

@@ -2,7 +2,9 @@ package raft
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/goraft/raft/internal/vfs"
 	"github.com/stretchr/testify/require"
@@ -11,13 +13,14 @@ import (
 // transports are the ways in which servers of the tests may be connected.
 var transports = map[string]ClusterOptions{
 	"streams": {},
-	"calls":   {Transporter: func(_ string, memory *MemoryTransporter) Transporter { return memoryCalls{memory} }},
+	"calls":   {Transporter: func(_ string, memory *MemoryTransporter) Transporter { return memoryCalls{memory, memory} }},
 	"bare":    {Transporter: func(_ string, memory *MemoryTransporter) Transporter { return memory.Bare() }},
 }
 
 // memoryCalls is a transporter with contexts and without streams.
 type memoryCalls struct {
 	Transporter
+	ContextTransporter
 }
 
 func TestClusterReplicates(t *testing.T) {
@@ -112,23 +115,44 @@ func TestClusterJoins(t *testing.T) {
 	}
 }
 
-func TestClusterRepeats(t *testing.T) {
-	run := func(seed uint64) (last string) {
-		inCluster(t, 3, ClusterOptions{Seed: seed}, func(c *clusterTest) {
-			require.NoError(t, c.Bootstrap(c.ctx))
-			for i := range 5 {
-				c.puts("x", 1, 5)
-				c.Crash(c.leader().Name())
-				c.put(fmt.Sprint("y", i))
-				require.NoError(t, c.StartAll())
-				c.converge()
+// clusterTrace crashes leaders under a seed and tells of every message.
+func clusterTrace(t *testing.T, seed uint64) (trace []string) {
+	options := ClusterOptions{Seed: seed, SyncDelay: 20 * time.Microsecond}
+	inCluster(t, 3, options, func(c *clusterTest) {
+		start := time.Now()
+		c.Network().SetLoss(0.01)
+		c.Network().SetStreamLoss(StreamLoss(seed % 3))
+		c.Network().Intercept(func(m MemoryMessage) bool {
+			var b strings.Builder
+			if m, ok := m.Message.(codable); ok {
+				_, _ = m.Encode(&b)
 			}
-			last = c.String()
+			trace = append(trace, fmt.Sprintf("%v %s to %s: %T %x", time.Since(start), m.From, m.To, m.Message, b.String()))
+			return true
 		})
-		return last
-	}
-	first := run(1)
-	for range 4 {
-		require.Equal(t, first, run(1))
+		require.NoError(t, c.Bootstrap(c.ctx))
+		for i := range 4 {
+			_, _ = c.Do(c.ctx, &testCommand{fmt.Sprint("x", i)})
+			c.Crash(c.leader().Name())
+			_, err := c.WaitForLeader(c.ctx)
+			require.NoError(t, err)
+			_, _ = c.Do(c.ctx, &testCommand{fmt.Sprint("y", i)})
+			require.NoError(t, c.StartAll())
+			c.converge()
+		}
+	})
+	return trace
+}
+
+func TestClusterRepeats(t *testing.T) {
+	for seed := range uint64(3) {
+		first := clusterTrace(t, seed)
+		for range 2 {
+			again := clusterTrace(t, seed)
+			for i := range min(len(first), len(again)) {
+				require.Equal(t, first[i], again[i], "message %d of seed %d", i, seed)
+			}
+			require.Len(t, again, len(first))
+		}
 	}
 }

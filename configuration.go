@@ -81,12 +81,6 @@ func (c *configuration) accepts(name string, storeID uint64) bool {
 	return m != nil && (m.storeID == 0 || storeID == 0 || m.storeID == storeID)
 }
 
-// sameNames reports whether both have the same members by name: the test that
-// two servers were started with the same initial configuration.
-func (c *configuration) sameNames(other *configuration) bool {
-	return slices.EqualFunc(c.members, other.members, func(a, b member) bool { return a.name == b.name })
-}
-
 // digest is a number that equal sets of names share; FNV-1a over the names, each
 // ended by a zero byte. An empty configuration has digest 0.
 func (c *configuration) digest() uint64 {

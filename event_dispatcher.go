@@ -48,9 +48,9 @@ func (d *eventDispatcher) listens(eventType string) bool {
 	return heard != nil && len((*heard)[eventType]) > 0
 }
 
-// dispatch queues an event. When too many wait, the oldest of the same kind
-// makes room for a state or a leader, so that the latest is always delivered;
-// other events are dropped and counted.
+// dispatch queues an event. When too many wait, an older one makes room for a
+// state or a leader, so that the latest is always delivered; other events are
+// dropped and counted.
 func (d *eventDispatcher) dispatch(eventType string, value, prev interface{}) {
 	if !d.listens(eventType) {
 		return
@@ -70,16 +70,14 @@ func (d *eventDispatcher) dispatch(eventType string, value, prev interface{}) {
 func (d *eventDispatcher) admit(e *event) bool {
 	if len(d.mu.waiting) >= maxEvents {
 		d.dropped.Add(1)
-		i := -1
-		if e.typ == StateChangeEventType || e.typ == LeaderChangeEventType {
-			i = slices.IndexFunc(d.mu.waiting, func(old *event) bool { return old.typ == e.typ })
-			if i < 0 {
-				i = 0
-			}
-		}
-		if i < 0 {
+		if !e.kept() {
 			return false
 		}
+		i := slices.IndexFunc(d.mu.waiting, func(old *event) bool { return old.typ == e.typ })
+		if i < 0 {
+			i = slices.IndexFunc(d.mu.waiting, func(old *event) bool { return !old.kept() })
+		}
+		i = max(i, 0) // all of the other kind that is kept: the oldest
 		d.mu.waiting = slices.Delete(d.mu.waiting, i, i+1)
 	}
 	d.mu.waiting = append(d.mu.waiting, e)
@@ -90,13 +88,18 @@ func (d *eventDispatcher) admit(e *event) bool {
 	return true
 }
 
+// kept reports whether the latest event of the type is delivered in any case.
+func (e *event) kept() bool {
+	return e.typ == StateChangeEventType || e.typ == LeaderChangeEventType
+}
+
 // deliver calls listeners until no event waits.
 func (d *eventDispatcher) deliver() {
 	d.inside.enter(goroutineID())
-	defer d.inside.leave()
 	for {
 		d.mu.Lock()
 		if len(d.mu.waiting) == 0 {
+			d.inside.leave() // before another goroutine may enter
 			d.mu.running = false
 			d.mu.Unlock()
 			return

@@ -135,12 +135,23 @@ func (l *eventLoop) want() *order {
 // save gives the turn's order to the log writer, and tells the turn's promises
 // what they wait for.
 func (l *eventLoop) save() {
-	l.send()
+	l.send(l.raft.commitIndex)
 	l.promises.bind(l.balloted, l.ordered)
 }
 
-// send gives the log writer what is wanted so far.
-func (l *eventLoop) send() {
+// split gives the log writer what was wanted before the decision at hand, which
+// replaces entries. The commit index that goes with it is that of the turn
+// before: the one of now may cover what replaces them, and with a crash between
+// the two orders would make the replaced entries committed ones.
+func (l *eventLoop) split() {
+	if l.order != nil {
+		l.send(l.toldCommit)
+	}
+}
+
+// send gives the log writer what is wanted so far, with a commit index that is
+// true of it.
+func (l *eventLoop) send(commit uint64) {
 	if l.raft.ballot != l.savedBallot {
 		b := l.raft.ballot
 		l.want().ballot, l.savedBallot = &b, b
@@ -149,7 +160,7 @@ func (l *eventLoop) send() {
 		return
 	}
 	l.ordered++
-	l.order.sequence, l.order.commit = l.ordered, l.raft.commitIndex
+	l.order.sequence, l.order.commit = l.ordered, commit
 	if l.order.ballot != nil || l.order.identity != nil {
 		l.balloted = l.ordered
 	}
@@ -168,9 +179,7 @@ func (l *eventLoop) saveIdentity(reset bool) {
 		l.fail(err)
 		return
 	}
-	if l.order != nil {
-		l.send()
-	}
+	l.split()
 	l.seed = wal.Seed(l.raft.clusterID)
 	l.want().identity, l.want().reset = id, reset
 }
@@ -191,7 +200,12 @@ func (l *eventLoop) wrote(word written) {
 // truncated takes notice that the log was cut before index.
 func (l *eventLoop) truncated(index uint64) {
 	l.tail.truncate(index)
-	l.promises.withdraw(index)
+	// Their senders wait for an answer all the same. It tells them of the term in
+	// which their entries were replaced.
+	for _, p := range l.promises.withdraw(index) {
+		p.response.success, p.response.term, p.response.index = false, l.raft.term, l.raft.log.end
+		l.promises.ballots = append(l.promises.ballots, p)
+	}
 	l.durable = min(l.durable, index-1)
 	for i := range l.appends {
 		l.appends[i].last = min(l.appends[i].last, index-1)
@@ -214,12 +228,22 @@ func (l *eventLoop) commit() {
 	for n < len(l.pending) && l.pending[n].id.index <= commit {
 		p := l.pending[n]
 		l.pendingBytes -= len(p.record)
-		mine = append(mine, p)
+		if l.raft.log.termAt(p.id.index) == p.id.term {
+			mine = append(mine, p)
+		} else {
+			p.fail(ErrLost, ErrNotApplied) // the office was lost in this very turn
+		}
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
 	l.tail.trim(tailBytes, min(l.durable, commit))
-	if !l.applier.ranges.put(committed{index: commit, view: l.view(), proposals: mine}) {
+	// While Apply is slow one range waits, the latest, so that no more of the log
+	// is held in memory for it than the tail.
+	now := committed{index: commit, view: l.view(), proposals: mine}
+	if !l.applier.ranges.merge(now, func(last *committed) {
+		last.index, last.view = now.index, now.view
+		last.proposals = append(last.proposals, mine...)
+	}) {
 		failAll(mine, StopError)
 	}
 	l.committedJoins()
@@ -307,9 +331,7 @@ func (l *eventLoop) take(c *appendCall, index uint64, truncated bool) {
 		}
 	}
 	if truncated {
-		if l.order != nil {
-			l.send()
-		}
+		l.split()
 		l.truncated(index)
 		l.want().truncate = index
 	}

@@ -21,7 +21,7 @@ func (l *eventLoop) followerLoop() {
 			if l.rearm {
 				l.rearm = false
 				silence = l.electionTimeout()
-				timer.Reset(silence)
+				timer.Reset(silence - time.Since(l.lastContact))
 			}
 		case <-timer.C:
 			// What the leader has said is heard before it is called silent.
@@ -36,6 +36,10 @@ func (l *eventLoop) followerLoop() {
 				l.raft.role, l.raft.leader = Candidate, ""
 				l.publish()
 				return
+			}
+			if l.raft.leader != "" {
+				l.raft.leader = "" // silent, for whoever asks and for those who want a vote
+				l.publish()
 			}
 			l.lastContact = time.Now()
 			silence = l.electionTimeout()
@@ -57,9 +61,10 @@ func (l *eventLoop) electionTimeout() time.Duration {
 }
 
 // mayCampaign reports whether this server may stand for election: it is a voter,
-// and its log has begun or it was told to begin one.
+// and its log has begun, or it was told to begin one, or a crash has kept it from
+// that after the cluster had got its id.
 func (l *eventLoop) mayCampaign() bool {
-	return l.raft.electable() && (l.raft.log.end > 0 || l.begun)
+	return l.raft.electable() && (l.raft.log.end > 0 || l.begun || l.raft.clusterID != 0)
 }
 
 // heardLeader takes notice of a valid message of the leader.

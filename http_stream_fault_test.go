@@ -111,7 +111,7 @@ func TestFault119_FlippedFrameIsNotDelivered(t *testing.T) {
 	}
 	server.wireServer.peers = map[string]*Peer{"n1": {}}
 	transporter := NewHTTPTransporter("/raft", patience)
-	transporter.StreamIdleTimeout = 100 * time.Millisecond
+	transporter.StreamIdleTimeout = patience / 10 // ends those that wait for more than there is
 	peer := mountedOn(t, transporter, server)
 	frame := requestFrame(wireRequest("n1", "n2", 5, 10))
 	eachFlip(frame, func(bit int, b []byte) {
@@ -301,7 +301,9 @@ func TestFault111_ServedStreamEndsByDeadline(t *testing.T) {
 func TestFault142_StreamsAreCounted(t *testing.T) {
 	server := newPipelined("n0")
 	server.peers = map[string]*Peer{"member": {}, "other": {}}
-	peer, transporter := mounted(t, server)
+	transporter := NewHTTPTransporter("/raft", patience)
+	transporter.StreamIdleTimeout = time.Minute // none is to end by itself
+	peer := mountedOn(t, transporter, server)
 	first := open(t, newFake("member"), peer)
 	second := open(t, newFake("member"), peer)
 	if _, err := first.Receive(); err == nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -371,11 +372,15 @@ func TestStreamSendDoesNotAllocate(t *testing.T) {
 		if _, _, err := wal.NextRecord(append(req.records, make([]byte, wal.RecordHeaderSize)...)); err != nil {
 			t.Fatal(err)
 		}
-		allocations := testing.AllocsPerRun(100, func() {
-			if err := s.Send(req); err != nil {
-				t.Fatal(err)
-			}
-		})
+		// The count is of the whole process: the least is the call's own.
+		allocations := math.Inf(1)
+		for range 5 {
+			allocations = min(allocations, testing.AllocsPerRun(100, func() {
+				if err := s.Send(req); err != nil {
+					t.Fatal(err)
+				}
+			}))
+		}
 		if allocations >= 1 {
 			t.Errorf("%d bytes: %v allocations", size, allocations)
 		}

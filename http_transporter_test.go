@@ -293,7 +293,7 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 					t.Errorf("%s has an answer", call)
 				}
 			}
-			if took := time.Since(begin); took > 20*timeout {
+			if took := time.Since(begin); took > 4*timeout+patience {
 				t.Errorf("four calls took %v", took)
 			}
 			if _, err := transporter.OpenAppendStream(t.Context(), server, peer); err == nil {
@@ -309,10 +309,13 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 			if _, err := slow.OpenAppendStream(ctx, server, peer); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
-			ctx, cancel = context.WithTimeout(t.Context(), timeout)
-			defer cancel()
+			// What the peer has said already is known, however busy the machine is.
+			known := greeting != "" && name != "in the header"
+			if known {
+				ctx = t.Context()
+			}
 			_, err := slow.OpenAppendStream(ctx, server, peer)
-			if known := greeting != "" && name != "in the header"; known != errors.Is(err, ErrStreamUnsupported) ||
+			if known != errors.Is(err, ErrStreamUnsupported) ||
 				!known && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
@@ -385,10 +388,10 @@ func TestHTTPDisableKeepAlives(t *testing.T) {
 
 // Programs made for goraft set Transport.Dial, the only dial function there was.
 func TestHTTPDialOfTheHost(t *testing.T) {
-	peer, transporter := mounted(t, newPipelined("n2"))
+	peer, _ := mounted(t, newPipelined("n2"))
 	target, _ := joinURL(peer.ConnectionString, "/")
 	var dialed atomic.Int32
-	transporter = NewHTTPTransporter("/raft", patience)
+	transporter := NewHTTPTransporter("/raft", patience)
 	//lint:ignore SA1019 it is what is tested
 	transporter.Transport.Dial = func(network, address string) (net.Conn, error) {
 		dialed.Add(1)

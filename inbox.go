@@ -33,6 +33,19 @@ func (q *queue[T]) put(item T) bool {
 	return true
 }
 
+// merge lets join add to the value that was put last, if it still waits, and puts
+// the item otherwise. It reports like put; join must not use the queue.
+func (q *queue[T]) merge(item T, join func(last *T)) bool {
+	q.mu.Lock()
+	if n := len(q.mu.items); n > 0 && !q.mu.closed {
+		join(&q.mu.items[n-1])
+		q.mu.Unlock()
+		return true
+	}
+	q.mu.Unlock()
+	return q.put(item)
+}
+
 // take returns all that waits, in the order of put, and keeps emptied to fill
 // next: the slice that the last take returned, done with.
 func (q *queue[T]) take(emptied []T) []T {

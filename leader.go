@@ -31,6 +31,7 @@ type ack struct {
 func (l *eventLoop) leaderLoop() {
 	l.takeOffice()
 	defer l.leaveOffice()
+	checked := time.Now()
 	check := time.NewTimer(l.settings.electionTimeout())
 	defer check.Stop()
 	for l.raft.role == Leader && !l.stopping() {
@@ -38,12 +39,17 @@ func (l *eventLoop) leaderLoop() {
 		case <-l.ctx.Done():
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
+			if l.rearm {
+				l.rearm = false
+				check.Reset(l.settings.electionTimeout() - time.Since(checked))
+			}
 		case <-check.C:
 			l.turn(l.decideLeading)
 			if l.raft.role == Leader && !l.office.checkQuorum(l.raft.configuration()) {
 				l.log.Warn("raft: no majority answers", "term", l.raft.term)
 				l.stepDown()
 			}
+			checked = time.Now()
 			check.Reset(l.settings.electionTimeout())
 		}
 	}
@@ -85,11 +91,15 @@ func (l *eventLoop) leaveOffice() {
 	o := l.office
 	l.office = nil
 	o.cancel()
+	begun, waiting := ErrLeadershipLost, NotLeaderError
+	if l.stopping() {
+		begun, waiting = StopError, StopError
+	}
 	if o.current != nil {
-		o.current.fail(ErrLeadershipLost, ErrOutcomeUnknown)
+		o.current.fail(begun, ErrOutcomeUnknown)
 	}
 	for _, c := range o.changes {
-		c.fail(NotLeaderError, ErrNotApplied)
+		c.fail(waiting, ErrNotApplied)
 	}
 	l.orphans = append(l.orphans, l.pending...)
 	clear(l.pending)
@@ -157,6 +167,10 @@ func (l *eventLoop) acknowledged(a *ack) {
 	if response.ClusterID != 0 && response.ClusterID != r.clusterID && response.success {
 		return
 	}
+	if response.Refused != refusedNot {
+		o.refusedFrom(r.configuration(), a.name, response.StoreID)
+		return
+	}
 	if !o.answeredFrom(r.configuration(), a.name, response.StoreID) {
 		return
 	}
@@ -200,7 +214,7 @@ func (l *eventLoop) employ() {
 		}
 	}
 	for i := range c.members {
-		if m := &c.members[i]; m.name != l.raft.name && o.senders[m.name] == nil {
+		if m := &c.members[i]; l.raft.mayServe(m) && o.senders[m.name] == nil {
 			next := o.start
 			if match := o.match[m.name]; match > 0 {
 				next = match + 1

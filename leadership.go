@@ -45,16 +45,7 @@ func (l *leadership) stored(name string, index uint64) {
 // the answer counts: it does from the store that the name is bound to or, before
 // that is in the log, from the first one that answered in this term of office.
 func (l *leadership) answeredFrom(c *configuration, name string, storeID uint64) bool {
-	m := c.find(name)
-	if m == nil {
-		return false
-	}
-	bound := m.storeID
-	if bound == 0 {
-		bound = l.stores[name]
-	}
-	if bound != 0 && storeID != 0 && bound != storeID {
-		l.lost[name] = true
+	if c.find(name) == nil || l.elsewhere(c, name, storeID) {
 		return false
 	}
 	if storeID != 0 {
@@ -62,6 +53,29 @@ func (l *leadership) answeredFrom(c *configuration, name string, storeID uint64)
 		delete(l.lost, name)
 	}
 	l.heard[name] = true
+	return true
+}
+
+// refusedFrom takes notice that whoever answers for name refused to look at what
+// it was asked. That is no sign of a member that follows, and its term is no
+// concern of this cluster; it may be how a lost store comes to light.
+func (l *leadership) refusedFrom(c *configuration, name string, storeID uint64) {
+	if c.find(name) != nil {
+		l.elsewhere(c, name, storeID)
+	}
+}
+
+// elsewhere reports whether a member answers from another store than its own,
+// and remembers that it does.
+func (l *leadership) elsewhere(c *configuration, name string, storeID uint64) bool {
+	bound := c.find(name).storeID
+	if bound == 0 {
+		bound = l.stores[name]
+	}
+	if bound == 0 || storeID == 0 || bound == storeID {
+		return false
+	}
+	l.lost[name] = true
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // lifecycle is which run a server is in. Changes take turns by a token in a
@@ -26,6 +27,19 @@ func newLifecycle() *lifecycle { return &lifecycle{turn: make(chan struct{}, 1)}
 
 func (c *lifecycle) lock()   { c.turn <- struct{}{} }
 func (c *lifecycle) unlock() { <-c.turn }
+
+// lockBefore is lock, but gives up at the deadline; it reports whether it has
+// the turn.
+func (c *lifecycle) lockBefore(deadline time.Time) bool {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case c.turn <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
 
 func (s *server) Init() error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
@@ -146,29 +160,35 @@ func (s *server) prepared(c control) (*run, error) {
 const stopTimeouts = 2
 
 func (s *server) Stop() {
+	deadline := time.Now().Add(stopTimeouts * s.settings.electionTimeout())
 	// The run is told before the turn is taken, so that a Stop from inside Apply
-	// ends even while another one waits for that Apply.
+	// ends even while another one waits for that Apply, and Init stops replaying.
 	if r := s.lifecycle.run.Load(); r != nil {
-		replaying := s.lifecycle.state.Load() == phaseInitialized && r.applier.inside.isCaller()
-		started := s.lifecycle.state.Load() == phaseStarted
-		if replaying || started {
+		switch s.lifecycle.state.Load() {
+		case phaseInitialized:
 			r.cancel()
-		}
-		if replaying {
-			return // Init, which called, gives up
-		}
-		if started && s.calledBack(r) {
-			<-r.ended
-			return
+			r.applier.ranges.close()
+			if r.applier.inside.isCaller() {
+				return // Init, which called, gives up
+			}
+		case phaseStarted:
+			r.cancel()
+			if s.calledBack(r) {
+				<-r.ended
+				return
+			}
 		}
 	}
-	s.lifecycle.lock()
+	if !s.lifecycle.lockBefore(deadline) {
+		s.options.logger.Error("raft: stopped while something else is at work", "server", s.name)
+		return // an Init finds that its run was cancelled
+	}
 	defer s.lifecycle.unlock()
 	r := s.lifecycle.run.Load()
 	switch s.lifecycle.state.Load() {
 	case phaseStarted:
 		r.cancel()
-		if err := r.endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
+		if err := r.endWithin(time.Until(deadline)); err != nil {
 			r.log.Error("raft: stopped with something left", "error", err)
 		}
 	case phaseInitialized:
@@ -224,7 +244,8 @@ func (s *server) stopped() <-chan struct{} {
 func (s *server) FlushCommitIndex() {
 	done := make(chan struct{})
 	r := s.lifecycle.run.Load()
-	if r == nil || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
+	// Before Start nothing is known that the disk does not tell already.
+	if r == nil || s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
 		return
 	}
 	select {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 
+	//lint:ignore SA1019 goraft's face of protobuf, which programs of its time share
 	"github.com/golang/protobuf/proto"
 	"github.com/goraft/raft/internal/wal"
 	"github.com/goraft/raft/protobuf"

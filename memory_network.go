@@ -394,12 +394,18 @@ func (n *MemoryNetwork) dispatch() {
 			cmp.Compare(a.rank, b.rank), cmp.Compare(a.order, b.order))
 	})
 	for _, p := range leaving {
-		pass := intercept == nil || intercept(MemoryMessage{
-			From: p.from.name, To: p.to, Answer: p.answer, Stream: p.pipe != nil, Message: p.message,
-		})
-		n.place(p, now, pass)
+		n.place(p, now, intercept == nil || intercept(p.shown()))
 	}
 	n.tellEnded()
+}
+
+// shown is the parcel as interceptors see it.
+func (p *parcel) shown() MemoryMessage {
+	m := MemoryMessage{From: p.from.name, To: p.to, Answer: p.answer, Stream: p.pipe != nil}
+	if _, ok := p.message.(codable); ok {
+		m.Message = p.message
+	}
+	return m
 }
 
 // place draws the fate of a parcel and puts it on its way.

@@ -86,10 +86,6 @@ func withFileSystem(fs vfs.FS) Option { return func(o *options) { o.fs = fs } }
 
 func withSeed(seed func() uint64) Option { return func(o *options) { o.seed = seed } }
 
-// withoutPreVote makes a server that campaigns as goraft did, to test mixed
-// clusters.
-func withoutPreVote() Option { return func(o *options) { o.preVote = false } }
-
 // OptionError names the option whose value makes no sense.
 type OptionError struct {
 	Option string
@@ -101,6 +97,10 @@ func (e *OptionError) Error() string { return fmt.Sprintf("raft: option %s: %s",
 
 func (o *options) validate() error {
 	switch {
+	case o.logger == nil:
+		return &OptionError{"Logger", "must not be nil"}
+	case o.registry == nil:
+		return &OptionError{"Registry", "must not be nil"}
 	case o.electionTimeout <= 0:
 		return &OptionError{"ElectionTimeout", "must be positive"}
 	case o.heartbeatInterval <= 0:

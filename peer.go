@@ -55,6 +55,7 @@ type sender struct {
 	digest   uint64
 	busy     atomic.Int32 // single calls under way
 	link     link
+	held     bool // no entries by single calls before the next tick: one was lost
 	lastSent time.Time
 	lastWord time.Time // of the peer
 }
@@ -139,6 +140,7 @@ func (s *sender) interval() time.Duration {
 // what is overdue. It returns when to look again.
 func (s *sender) tick() time.Duration {
 	now, interval := time.Now(), s.interval()
+	s.held = false
 	if overdue := s.settings.electionTimeout(); now.Sub(s.lastWord) > overdue {
 		if s.link.stream != nil {
 			s.broken()
@@ -172,7 +174,7 @@ func (s *sender) pump() {
 // mayCarry reports whether the link takes entries now: a stream any number, single
 // calls one after the other.
 func (s *sender) mayCarry() bool {
-	return s.link.stream != nil || s.link.calls() && len(s.progress.window) == 0 && s.busy.Load() < maxCalls
+	return s.link.stream != nil || s.link.calls() && !s.held && len(s.progress.window) == 0 && s.busy.Load() < maxCalls
 }
 
 // heartbeat tells the peer that the leader lives, and what is committed. It names
@@ -247,7 +249,10 @@ func (s *sender) unanswered(a answer) {
 	}
 	if a.link != 0 {
 		s.broken()
-	} else if a.sequence > s.progress.restarts {
+		return
+	}
+	s.held = true // a peer that is down may refuse as fast as it is asked
+	if a.sequence > s.progress.restarts {
 		s.progress.lost()
 	}
 }

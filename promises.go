@@ -53,9 +53,22 @@ func keep(waiting []promise, written uint64) []promise {
 	return slices.Delete(waiting, 0, n)
 }
 
-// withdraw drops the answers that promise an entry from index on: it is no
-// longer there.
-func (p *promises) withdraw(index uint64) {
-	p.entries = slices.DeleteFunc(p.entries, func(p promise) bool { return p.response.index >= index })
-	p.bound[1] = min(p.bound[1], len(p.entries))
+// withdraw takes back the answers that promise an entry from index on, which is
+// no longer there, and returns them.
+func (p *promises) withdraw(index uint64) []promise {
+	var withdrawn []promise
+	kept, bound := p.entries[:0], 0
+	for i, e := range p.entries {
+		if e.response.index >= index {
+			withdrawn = append(withdrawn, e)
+			continue
+		}
+		if i < p.bound[1] {
+			bound++
+		}
+		kept = append(kept, e)
+	}
+	clear(p.entries[len(kept):])
+	p.entries, p.bound[1] = kept, bound
+	return withdrawn
 }

@@ -42,12 +42,12 @@ func Do[T any](ctx context.Context, server Server, command Command) (T, error) {
 func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	r := s.lifecycle.run.Load()
 	switch {
+	case r != nil && r.applier.inside.isCaller():
+		return nil, failure(ErrReentrant, ErrNotApplied)
 	case r == nil || s.lifecycle.state.Load() != phaseStarted:
 		return nil, failure(StopError, ErrNotApplied)
 	case command == nil:
 		return nil, failure(fmt.Errorf("%w: nil", ErrUnregisteredCommand), ErrNotApplied)
-	case r.applier.inside.isCaller():
-		return nil, failure(ErrReentrant, ErrNotApplied)
 	case ctx.Err() != nil:
 		return nil, contextFailure(ctx, ErrNotApplied)
 	}
@@ -86,7 +86,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}
-	return p.wait(ctx)
+	return p.wait(ctx, r.ended)
 }
 
 // unbound reports whether this server belongs to no cluster and has no log.

@@ -96,6 +96,15 @@ func (r *replica) electable() bool {
 	})
 }
 
+// mayServe reports whether the leader may send to the member: not before the entry
+// that added it is committed. A name may have lost its store, and a new store
+// that is filled too early holds a log in which the name still votes; until a
+// majority knows better, it could win, or help another to win, against what the
+// old store had promised.
+func (r *replica) mayServe(m *member) bool {
+	return m.name != r.name && m.incarnation <= r.commitIndex
+}
+
 // observe takes notice of a term: a later one than the current makes the server
 // a follower without a vote (§5.1).
 func (r *replica) observe(term uint64) {

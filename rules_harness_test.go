@@ -123,7 +123,7 @@ func (s *toyServer) boot(name string) {
 	}
 	s.commit(s.disk.commit)
 	s.orders, s.promises, s.election, s.office, s.peers = nil, nil, nil, nil, nil
-	s.alive, s.down = false, false
+	s.alive, s.down, s.held = false, false, false
 	s.world.booted(s)
 }
 
@@ -461,11 +461,9 @@ func (s *toyServer) pump() {
 	}
 }
 
-// send sends one request to the member, and reports whether it had entries. A
-// member is sent nothing before the entry that added it is committed: a store
-// that was wiped would else hold a log in which its name still counts.
+// send sends one request to the member, and reports whether it had entries.
 func (s *toyServer) send(m *member, heartbeat bool) bool {
-	if m.name == s.name || m.incarnation > s.commitIndex {
+	if !s.mayServe(m) {
 		return false
 	}
 	p := s.peers[m.name]

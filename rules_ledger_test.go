@@ -11,7 +11,7 @@ type ledger struct {
 	failures []string
 	leaders  map[groupTerm]uint64 // the store that led
 	chains   map[groupEntry]uint64
-	commits  map[string][]toyEntry
+	commits  map[string][]toyCommit
 	votes    map[storeTerm]string
 }
 
@@ -27,11 +27,17 @@ type groupEntry struct {
 
 type storeTerm struct{ store, term uint64 }
 
+// toyCommit is an entry and the term in which it was first known to be committed.
+type toyCommit struct {
+	toyEntry
+	in uint64
+}
+
 func newLedger() ledger {
 	return ledger{
 		leaders: map[groupTerm]uint64{},
 		chains:  map[groupEntry]uint64{},
-		commits: map[string][]toyEntry{},
+		commits: map[string][]toyCommit{},
 		votes:   map[storeTerm]string{},
 	}
 }
@@ -40,7 +46,8 @@ func (l *ledger) fail(format string, args ...any) {
 	l.failures = append(l.failures, fmt.Sprintf(format, args...))
 }
 
-// elected checks I1 and I3.
+// elected checks I1 and I3: a new leader has what earlier terms committed. (One
+// that hears late of its votes may find that a later term has gone on.)
 func (l *ledger) elected(s *toyServer) {
 	key := groupTerm{s.group, s.term}
 	if other, ok := l.leaders[key]; ok && other != s.storeID {
@@ -48,7 +55,7 @@ func (l *ledger) elected(s *toyServer) {
 	}
 	l.leaders[key] = s.storeID
 	for i, e := range l.commits[s.group] {
-		if i >= len(s.entries) || s.entries[i].chain != e.chain {
+		if e.in < s.term && (i >= len(s.entries) || s.entries[i].chain != e.chain) {
 			l.fail("I3: %s leads in term %d without the committed entry %d.%d", s.name, s.term, i+1, e.term)
 			return
 		}
@@ -75,7 +82,7 @@ func (l *ledger) committed(s *toyServer, before uint64) {
 			l.fail("I4: %s commits %d.%d where %d.%d was committed", s.name, i+1, e.term, i+1, known[i].term)
 			return
 		case i == uint64(len(known)):
-			l.commits[s.group] = append(known, e)
+			l.commits[s.group] = append(known, toyCommit{e, s.term})
 		case i > uint64(len(known)):
 			l.fail("I4: %s commits %d behind a gap", s.name, i+1)
 			return

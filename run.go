@@ -68,7 +68,6 @@ func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.C
 type recovered struct {
 	terms          history
 	configurations []*configuration
-	last           []byte // the last record, for its command's name
 	err            error
 }
 
@@ -199,7 +198,7 @@ func (l *eventLoop) end() {
 	l.raft.role = Stopped
 	l.publish()
 	l.want().flush = true
-	l.send()
+	l.send(l.raft.commitIndex)
 	l.orders.close()
 }
 

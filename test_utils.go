@@ -26,9 +26,10 @@ type ClusterOptions struct {
 	// ElectionTimeout and HeartbeatInterval are the defaults where they are zero.
 	ElectionTimeout   time.Duration
 	HeartbeatInterval time.Duration
-	// Options are given to every server. The servers log nothing unless
-	// WithLogger is among them.
-	Options []Option
+	// Options are given to every server, and OptionsOf to that of the name. The
+	// servers log nothing unless WithLogger is among them.
+	Options   []Option
+	OptionsOf func(name string) []Option
 	// Transporter may put something else between a server and its end of the
 	// network, such as MemoryTransporter.Bare does.
 	Transporter func(name string, memory *MemoryTransporter) Transporter
@@ -183,6 +184,9 @@ func (c *Cluster) create(n *clusterNode) (*clusterLife, error) {
 		WithLogger(slog.New(slog.DiscardHandler)),
 		WithElectionTimeout(c.options.ElectionTimeout), WithHeartbeatInterval(c.options.HeartbeatInterval),
 	}, c.options.Options...)
+	if c.options.OptionsOf != nil {
+		options = append(options, c.options.OptionsOf(n.name)...)
+	}
 	options = append(options, withFileSystem(disk), withSeed(seed))
 	memory := c.network.Transporter(n.name)
 	var transporter Transporter = memory
@@ -434,26 +438,30 @@ func (c *Cluster) WaitForConverged(ctx context.Context) error {
 	})
 }
 
-// Wait waits until the condition holds. It is asked many times within a
+// Wait waits until the condition holds, and asks for it many times within a
 // heartbeat interval; what names it in the error.
 func (c *Cluster) Wait(ctx context.Context, what string, condition func() bool) error {
 	interval := max(c.options.HeartbeatInterval/10, 100*time.Microsecond)
-	timer := time.NewTimer(interval)
+	// The first look waits for the servers to have done what they do at this
+	// instant, so that in a bubble it is no matter of chance what it sees.
+	timer := time.NewTimer(1)
 	defer timer.Stop()
-	for !condition() {
+	for {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("raft: cluster: waiting for %s: %w\n%s", what, ctx.Err(), c)
 		case <-timer.C:
-			timer.Reset(interval)
 		}
+		if condition() {
+			return nil
+		}
+		timer.Reset(interval)
 	}
-	return nil
 }
 
 // Do has the leader of the day carry out a command and returns what it returns.
 // It tries again, until the context ends, as long as the command was certainly
-// not applied because of who led; a command whose fate is unknown is never tried
+// not applied because of who led or for the moment; a command whose fate is unknown is never tried
 // again, so that it is applied at most once.
 func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) {
 	for {
@@ -462,8 +470,7 @@ func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) 
 			return nil, err
 		}
 		value, err := leader.DoContext(ctx, command)
-		if !errors.Is(err, ErrNotApplied) || ctx.Err() != nil ||
-			!errors.Is(err, NotLeaderError) && !errors.Is(err, StopError) && !errors.Is(err, ErrOverloaded) {
+		if !errors.Is(err, ErrNotApplied) || ctx.Err() != nil || !worthAnotherTry(err) {
 			return value, err
 		}
 		select {
@@ -472,6 +479,14 @@ func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) 
 		case <-time.After(c.options.HeartbeatInterval / 5):
 		}
 	}
+}
+
+// worthAnotherTry reports whether a command was refused only because of who leads,
+// or for the moment.
+func worthAnotherTry(err error) bool {
+	return slices.ContainsFunc([]error{NotLeaderError, StopError, ErrLost, ErrOverloaded}, func(cause error) bool {
+		return errors.Is(err, cause)
+	})
 }
 
 // String tells how every server is, one a line.

@@ -167,8 +167,10 @@ func (n *node) enter(ctx context.Context, address string) error {
 		return nil
 	case address != "":
 		return n.join(ctx, []string{address}, n.server.IsLogEmpty)
+	case n.unused():
+		return n.begin(ctx)
 	}
-	return n.begin(ctx)
+	return nil // it goes on where a crash cut the beginning off
 }
 
 // begin begins the cluster that this server is told of, or a cluster of one.

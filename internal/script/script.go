@@ -130,14 +130,15 @@ func parse(content string) []*block {
 		default:
 			b.source += line
 			if bare != "" && !strings.HasPrefix(bare, "#") {
-				b.commands = append(b.commands, parseCommand(i+1, bare))
+				b.commands = append(b.commands, ParseCommand(i+1, bare))
 			}
 		}
 	}
 	return append(blocks, b)
 }
 
-func parseCommand(line int, text string) *Command {
+// ParseCommand reads one line, which has at least one word.
+func ParseCommand(line int, text string) *Command {
 	words := strings.Fields(text)
 	c := &Command{Line: line, Name: words[0], Options: map[string]string{}}
 	for _, word := range words[1:] {

@@ -229,7 +229,7 @@ func TestFault095_RotIsRefusedNeverCut(t *testing.T) {
 		path := filepath.Join(testDir, name)
 		content, err := d.Bytes(path)
 		d.must(err)
-		step := int64(1100/scale(100) + 2)
+		step := int64(2000/scale(100) + 3)
 		for bit := int64(0); bit < int64(len(content))*8; bit += step {
 			if bit/8 > 600 && content[bit/8] == 0 && bit%61 != 0 {
 				continue // long stretches of zeros need no more than a sample
@@ -310,12 +310,20 @@ func TestFault099_FullDiskIsRefusedAndServiceResumes(t *testing.T) {
 	refused := 0
 	for i := uint64(1); i <= 400; i++ {
 		full = i%3 != 0
-		b := records(0, i, 1, 1, 900)
+		size := 900
+		if i == 1 {
+			size = 100 << 10 // more than the first segment has
+		}
+		b := records(0, i, 1, 1, size)
+		before, _ := d.Bytes(d.lastSegment())
 		err := s.Append(i, 0, b)
 		if full && err != nil {
 			refused++
 			if !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrFailed) {
 				t.Fatal(err)
+			}
+			if after, _ := d.Bytes(d.lastSegment()); !bytes.Equal(after, before) {
+				t.Fatalf("the segment has changed, from %d bytes to %d", len(before), len(after))
 			}
 			clone := &disk{t, d.CrashClone(vfs.Everything), d.options}
 			re := clone.open()

@@ -206,7 +206,7 @@ func (m *modelRun) crashDuring(do func(*world) error) {
 		after = m.Mem.Crash(m.chooser())
 	}
 	m.Mem, m.later = after, nil
-	m.store = m.disk.open()
+	m.reopen()
 	if err == nil {
 		m.check("crash behind an operation that was promised")
 		return
@@ -218,6 +218,23 @@ func (m *modelRun) crashDuring(do func(*world) error) {
 	}
 	m.world.drop(m.compacted(m.world))
 	m.check("crash within an operation, and it is not as before: " + before.differs(m.store))
+}
+
+// reopen starts after a crash; now and then the machine stops again meanwhile.
+func (m *modelRun) reopen() {
+	for m.rng.IntN(3) == 0 {
+		countdown := m.rng.IntN(30)
+		m.SetFault(func(vfs.Op) error {
+			if countdown--; countdown < 0 {
+				return vfs.ErrCrashed
+			}
+			return nil
+		})
+		_, _, _ = m.try()
+		m.SetFault(nil)
+		m.crash(m.chooser())
+	}
+	m.store = m.disk.open()
 }
 
 // compacted is the first index of the store if only a compaction can have moved it
@@ -247,7 +264,7 @@ func (m *modelRun) run(steps int) {
 				m.trace = append(m.trace, "crash")
 				m.crash(m.chooser())
 				m.later = nil
-				m.store = m.disk.open()
+				m.reopen()
 			} else if k == 2 {
 				m.trace = append(m.trace, "restart")
 				m.must(m.store.Close())
@@ -272,7 +289,7 @@ func (m *modelRun) run(steps int) {
 func TestModel(t *testing.T) {
 	for seed := range scale(2000) {
 		m := newModelRun(t, seed)
-		m.run(40)
+		m.run(30)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}

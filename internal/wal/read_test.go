@@ -155,6 +155,25 @@ func TestReadWhileWriting(t *testing.T) {
 	must(t, s.Close())
 }
 
+// A log that changes between two segments of one Read is not mixed with what it was.
+func TestReadStopsWhereTheLogChanged(t *testing.T) {
+	d, old := filled(t, 1024, 9, 150)
+	s := d.open()
+	once := false
+	d.SetFault(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead && !once {
+			once = true
+			return s.Append(3, 0, records(0, 3, 2, 6, 150))
+		}
+		return nil
+	})
+	b, err := s.Read(nil, 1, 8, 1<<20)
+	d.must(err)
+	if !bytes.HasPrefix(bytes.Join(old.records, nil), b) || len(b) < len(old.records[0]) {
+		t.Fatalf("%d bytes that were never one log", len(b))
+	}
+}
+
 func TestSealIsWrittenOnce(t *testing.T) {
 	d, _ := filled(t, 0, 3, 10)
 	s := d.open()
@@ -176,6 +195,22 @@ func TestSealIsWrittenOnce(t *testing.T) {
 	d.must(s.Seal(3))
 	if writes != 1 || s.CommitIndex() != 3 {
 		t.Fatalf("%d writes, commit index %d", writes, s.CommitIndex())
+	}
+}
+
+// The commit index outlives the batch that it came with, whatever later ones say.
+func TestCommitIndexIsKept(t *testing.T) {
+	d := newDisk(t, 1024)
+	s := d.open()
+	d.must(s.Append(1, 1, records(0, 1, 1, 1, 300)))
+	for i := uint64(2); i < 9; i++ {
+		d.must(s.Append(i, 0, records(0, i, 1, 1, 300)))
+		d.must(s.Compact(i))
+		d.crash(vfs.Nothing)
+		s = d.open()
+		if first, _ := s.Bounds(); s.CommitIndex() != 1 || i > 4 && first < 2 {
+			t.Fatalf("commit index %d, the log begins at %d", s.CommitIndex(), first)
+		}
 	}
 }
 

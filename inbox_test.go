@@ -1,0 +1,86 @@
+package raft
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever goroutines put, the taker gets all of it, each goroutine's in order,
+// and what is put after close is refused and not taken.
+func TestQueueDeliversInOrder(t *testing.T) {
+	const putters, each = 8, 500
+	q := newQueue[[2]int]()
+	var accepted [putters]int
+	var wait sync.WaitGroup
+	for p := range putters {
+		wait.Go(func() {
+			for i := range each {
+				if q.put([2]int{p, i}) {
+					accepted[p]++
+				}
+			}
+		})
+	}
+	var next [putters]int
+	var taken [][2]int
+	for rounds := 0; ; rounds++ {
+		<-q.ready
+		if rounds == 20 {
+			q.close()
+		}
+		closed := q.closed()
+		taken = q.take(taken)
+		for _, item := range taken {
+			require.Equal(t, next[item[0]], item[1])
+			next[item[0]]++
+		}
+		if closed {
+			break
+		}
+		if sum(next[:]) == putters*each {
+			q.close()
+		}
+	}
+	wait.Wait()
+	require.Equal(t, accepted, next)
+	require.False(t, q.put([2]int{}))
+	require.False(t, q.merge([2]int{}, func(*[2]int) {}))
+	require.False(t, q.waiting())
+}
+
+func sum(numbers []int) (total int) {
+	for _, n := range numbers {
+		total += n
+	}
+	return total
+}
+
+// What is merged is part of the value that waits, and is a value of its own when
+// none does.
+func TestQueueMerges(t *testing.T) {
+	q := newQueue[int]()
+	add := func(n int) { require.True(t, q.merge(n, func(last *int) { *last += n })) }
+	add(1)
+	add(2)
+	<-q.ready
+	require.Equal(t, []int{3}, q.take(nil))
+	add(4)
+	<-q.ready
+	require.Equal(t, []int{4}, q.take(nil))
+}
+
+// A goroutine inside is told from others, and from those that come after it.
+func TestCallerIDTellsGoroutinesApart(t *testing.T) {
+	var inside callerID
+	require.False(t, inside.isCaller())
+	inside.enter(goroutineID())
+	require.True(t, inside.isCaller())
+	other := make(chan bool)
+	go func() { other <- inside.isCaller() }()
+	require.False(t, <-other)
+	inside.leave()
+	require.False(t, inside.isCaller())
+	require.NotZero(t, goroutineID())
+}
