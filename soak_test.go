@@ -40,6 +40,7 @@ type soakFleet interface {
 type soakRun struct {
 	t                   *testing.T
 	seed                uint64
+	began               time.Time
 	election, heartbeat time.Duration
 	joins               int // servers to join during the run
 	registry            *Registry
@@ -56,7 +57,7 @@ type soakRun struct {
 }
 
 func newSoakRun(t *testing.T, seed uint64, election time.Duration) *soakRun {
-	r := &soakRun{t: t, seed: seed, election: election, heartbeat: election / 4, registry: NewRegistry()}
+	r := &soakRun{t: t, seed: seed, began: time.Now(), election: election, heartbeat: election / 4, registry: NewRegistry()}
 	r.oracle = &soakOracle{run: r}
 	r.watch = newSoakWatch(r)
 	require.NoError(t, r.registry.Register(&soakCommand{}))
@@ -170,7 +171,6 @@ func (r *soakRun) soak(length, pause time.Duration, faults []soakFault) string {
 	for _, name := range r.fleet.names() {
 		r.addNode(name)
 	}
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*r.election)
 	err := r.fleet.bootstrap(ctx)
 	cancel()
@@ -201,7 +201,7 @@ func (r *soakRun) soak(length, pause time.Duration, faults []soakFault) string {
 	}
 	r.settle(clients)
 	look()
-	return r.summary(clients, nemesis, time.Since(began))
+	return r.summary(clients, nemesis, time.Since(r.began))
 }
 
 // settle checks that all is well soon after the last fault.
