@@ -92,6 +92,7 @@ func (c *soakClient) judge(command *soakCommand, value interface{}, err error, f
 		return soakSent{soakDone, receipt.index}
 	case err == nil:
 		c.run.violated("%d/%d returned %v without an error", c.id, command.serial, value)
+		return soakSent{soakDone, 0}
 	}
 	var failed *CommandError
 	if errors.As(err, &failed) && errors.Is(err, ErrNotApplied) == errors.Is(err, ErrOutcomeUnknown) {

@@ -68,7 +68,7 @@ func (r *soakRun) diskFault(node *soakNode) func(vfs.Op) error {
 		if node.diskError.CompareAndSwap(true, false) {
 			return errSoakDisk
 		}
-		dice := rand.New(rand.NewPCG(r.seed^hashNames(node.name), node.draws.Add(1)))
+		dice := rand.New(rand.NewPCG(r.seed^hashNames(node.name, op.Name), uint64(time.Since(r.began))))
 		<-time.After(time.Duration(dice.ExpFloat64() * float64(r.election) / 500))
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,7 @@ type soakFleet interface {
 type soakRun struct {
 	t                   *testing.T
 	seed                uint64
+	began               time.Time
 	election, heartbeat time.Duration
 	joins               int // servers to join during the run
 	registry            *Registry
@@ -55,7 +57,7 @@ type soakRun struct {
 }
 
 func newSoakRun(t *testing.T, seed uint64, election time.Duration) *soakRun {
-	r := &soakRun{t: t, seed: seed, election: election, heartbeat: election / 4, registry: NewRegistry()}
+	r := &soakRun{t: t, seed: seed, began: time.Now(), election: election, heartbeat: election / 4, registry: NewRegistry()}
 	r.oracle = &soakOracle{run: r}
 	r.watch = newSoakWatch(r)
 	require.NoError(t, r.registry.Register(&soakCommand{}))
@@ -160,7 +162,7 @@ func (r *soakRun) startAgain(node *soakNode, start func() error) {
 	}
 }
 
-// clients is how many there are.
+// soakClients is how many there are.
 const soakClients = 6
 
 // soak runs everything for a time, then heals and settles.
@@ -169,7 +171,6 @@ func (r *soakRun) soak(length, pause time.Duration, faults []soakFault) string {
 	for _, name := range r.fleet.names() {
 		r.addNode(name)
 	}
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*r.election)
 	err := r.fleet.bootstrap(ctx)
 	cancel()
@@ -200,7 +201,7 @@ func (r *soakRun) soak(length, pause time.Duration, faults []soakFault) string {
 	}
 	r.settle(clients)
 	look()
-	return r.summary(clients, nemesis, time.Since(began))
+	return r.summary(clients, nemesis, time.Since(r.began))
 }
 
 // settle checks that all is well soon after the last fault.
@@ -302,7 +303,7 @@ func soakCounts(counts map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// seedsOf is the seeds of a run: SOAK_SEED alone, or as many as SEEDS says.
+// soakSeeds is the seeds of a run: SOAK_SEED alone, or as many as SEEDS says.
 func soakSeeds(t *testing.T, count int) []uint64 {
 	if s := os.Getenv("SOAK_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
@@ -339,4 +340,67 @@ func TestSoakShort(t *testing.T) {
 			})
 		})
 	}
+}
+
+// soakRound bounds how long one cluster of TestSoak lives: starts become slow
+// with the length of its log.
+const soakRound = time.Minute
+
+// TestSoak soaks clusters in real time for as long as SOAK says: two thirds of it
+// in memory, the rest over HTTP on loopback and on real files.
+func TestSoak(t *testing.T) {
+	if os.Getenv("SOAK") == "" {
+		t.Skip("SOAK says for how long, as in SOAK=5m")
+	}
+	length, err := time.ParseDuration(os.Getenv("SOAK"))
+	require.NoError(t, err)
+	seed := soakSeeds(t, 1)[0]
+	if os.Getenv("SOAK_SEED") == "" {
+		seed = rand.Uint64()
+	}
+	const election = 2 * DefaultElectionTimeout
+	for rest := length; rest > 0; rest -= soakRound {
+		round := min(rest, soakRound)
+		t.Logf("SOAK_SEED=%d", seed)
+		t.Run("memory", func(t *testing.T) {
+			soakReally(t, func() string {
+				r := newSoakRun(t, seed, election)
+				r.joins = 2
+				fleet := newMemoryFleet(r, 3)
+				r.fleet = fleet
+				return r.soak(round*2/3, election/30, slices.Concat(soakFaults(), memoryFaults(fleet)))
+			})
+		})
+		t.Run("HTTP", func(t *testing.T) {
+			soakReally(t, func() string {
+				r := newSoakRun(t, seed, election)
+				r.joins = 1
+				r.fleet = newHTTPFleet(r, 3, t.TempDir())
+				return r.soak(round/3, election/30, soakFaults())
+			})
+		})
+		seed++
+	}
+}
+
+// soakReally runs a soak and checks that it leaves neither goroutines nor much
+// memory behind.
+func soakReally(t *testing.T, soak func() string) {
+	before := runtime.NumGoroutine()
+	t.Log(soak())
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for runtime.NumGoroutine() > before {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	require.Less(t, memory.HeapAlloc, uint64(256<<20))
 }

@@ -18,8 +18,7 @@ type soakNode struct {
 	stall     atomic.Pointer[chan struct{}] // blocks its disk while it is set
 	diskError atomic.Bool                   // fails its disk's next sync
 	mayFail   atomic.Bool                   // this life may stop by itself
-	draws     atomic.Uint64
-	busy      bool // with a fault that decides its life; the nemesis' own
+	busy      bool                          // with a fault that decides its life; the nemesis' own
 }
 
 // soakWatch checks what servers say and send against what they, and others, said
