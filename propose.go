@@ -98,8 +98,8 @@ func (s *server) unbound() bool {
 // join carries out goraft's join command: on an empty store that names itself it
 // begins the cluster, on the leader it adds a member.
 func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (interface{}, error) {
-	if c.Name == "" || len(c.Name) > maxNameBytes {
-		return nil, failure(&OptionError{"name", "of a member must not be blank or longer than 1 KiB"}, ErrNotApplied)
+	if err := validMember(c.Name, c.ConnectionString); err != nil {
+		return nil, failure(err, ErrNotApplied)
 	}
 	if c.Name == s.name && s.unbound() {
 		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
@@ -141,9 +141,20 @@ func (s *server) change(ctx context.Context, r *run, c control, done chan error)
 	}
 }
 
-func (s *server) AddPeer(name string, connectionString string) error {
-	if name == "" || len(name) > maxNameBytes {
+// validMember bounds what every configuration entry would carry.
+func validMember(name, connectionString string) error {
+	switch {
+	case name == "" || len(name) > maxNameBytes:
 		return &OptionError{"name", "of a member must not be blank or longer than 1 KiB"}
+	case len(connectionString) > maxConnectionBytes:
+		return &OptionError{"connectionString", "must not be longer than 4 KiB"}
+	}
+	return nil
+}
+
+func (s *server) AddPeer(name string, connectionString string) error {
+	if err := validMember(name, connectionString); err != nil {
+		return err
 	}
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return ErrReentrant
