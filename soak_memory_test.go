@@ -69,7 +69,8 @@ func (r *soakRun) diskFault(node *soakNode) func(vfs.Op) error {
 			return errSoakDisk
 		}
 		dice := rand.New(rand.NewPCG(r.seed^hashNames(node.name, op.Name), uint64(time.Since(r.began))))
-		<-time.After(time.Duration(dice.ExpFloat64() * float64(r.election) / 500))
+		mean := r.election/500 + time.Duration(node.syncTime.Load())
+		<-time.After(min(time.Duration(dice.ExpFloat64()*float64(mean)), r.election))
 		return nil
 	}
 }
@@ -111,6 +112,11 @@ func memoryFaults(f *memoryFleet) []soakFault {
 			stall := make(chan struct{})
 			node.stall.Store(&stall)
 			return func() { f.run.release(node) }
+		}},
+		{"slow disk", "", 5, func(n *soakNemesis) func() {
+			node := n.some()
+			node.syncTime.Store(int64(n.rand.ExpFloat64() * float64(n.run.election) / 10))
+			return func() { node.syncTime.Store(0) }
 		}},
 		{"broken disk", "disk", 3, breakDisk},
 		{"transporter", "", 3, func(n *soakNemesis) func() {

@@ -125,7 +125,7 @@ func soakFaults() []soakFault {
 	return []soakFault{
 		{"stop and start", "", 4, stopAndStart},
 		{"crash", "", 6, func(n *soakNemesis) func() { return n.crash(n.take()) }},
-		{"crash of all", "", 1, func(n *soakNemesis) func() {
+		{"crash of all", "", 3, func(n *soakNemesis) func() {
 			var ends []func()
 			for _, node := range n.run.allNodes() {
 				if !node.busy {
