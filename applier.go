@@ -84,7 +84,7 @@ func (a *applier) apply(c committed) {
 	switch {
 	case a.halt != nil:
 		for _, p := range waiting {
-			p.fail(fmt.Errorf("%w: %w", ErrLeadershipLost, a.halt), ErrOutcomeUnknown)
+			p.answer(nil, &CommandError{Cause: ErrLeadershipLost, Outcome: ErrOutcomeUnknown, detail: a.halt})
 		}
 	case len(waiting) > 0:
 		failAll(waiting, StopError)

@@ -244,10 +244,12 @@ func (c *clusterTest) stallDisk(name string) (release func()) {
 		}
 		return nil
 	})
-	return sync.OnceFunc(func() {
+	release = sync.OnceFunc(func() {
 		disk.SetFault(nil)
 		close(free)
 	})
+	c.t.Cleanup(release)
+	return release
 }
 
 // failDisk makes the server's disk fail every call of a kind from now on.

@@ -13,12 +13,14 @@ import (
 // transports are the ways in which servers of the tests may be connected.
 var transports = map[string]ClusterOptions{
 	"streams": {},
-	"calls":   {Transporter: func(_ string, memory *MemoryTransporter) Transporter { return memoryCalls{memory, memory} }},
+	"calls":   {Transporter: func(_ string, memory *MemoryTransporter) Transporter { return memoryCalls{memory} }},
 	"bare":    {Transporter: func(_ string, memory *MemoryTransporter) Transporter { return memory.Bare() }},
 }
 
 // memoryCalls is a transporter with contexts and without streams.
-type memoryCalls struct {
+type memoryCalls struct{ callTransporter }
+
+type callTransporter interface {
 	Transporter
 	ContextTransporter
 }

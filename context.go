@@ -1,7 +1,8 @@
 package raft
 
 // Context is what a command's Apply learns about its place. All servers see the
-// same term and indexes for one entry, whenever they apply it.
+// same term and indexes for one entry, whenever they apply it. It is good until
+// Apply returns: the next entry uses it again.
 type Context interface {
 	// Server is the server that applies the command.
 	Server() Server

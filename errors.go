@@ -81,7 +81,8 @@ type CommandError struct {
 	// ConnectionString its address.
 	Leader           string
 	ConnectionString string
-	context          error // the caller's context's error, if that ended it
+	// detail is what ended it: the caller's context's error, or what halted Apply.
+	detail error
 }
 
 // Error tells cause, outcome and, where another server leads, its name.
@@ -92,10 +93,11 @@ func (e *CommandError) Error() string {
 	return fmt.Sprintf("%v; %v", e.Cause, e.Outcome)
 }
 
-// Unwrap lets errors.Is and errors.As see cause, outcome and the context's error.
+// Unwrap lets errors.Is and errors.As see cause and outcome, the context's error
+// if that ended the call, and the *HaltError if the leader could not apply.
 func (e *CommandError) Unwrap() []error {
-	if e.context != nil {
-		return []error{e.Cause, e.Outcome, e.context}
+	if e.detail != nil {
+		return []error{e.Cause, e.Outcome, e.detail}
 	}
 	return []error{e.Cause, e.Outcome}
 }
@@ -123,5 +125,5 @@ func failure(cause, outcome error) *CommandError {
 
 // contextFailure is what a caller gets whose context ended.
 func contextFailure(ctx context.Context, outcome error) *CommandError {
-	return &CommandError{Cause: CommandTimeoutError, Outcome: outcome, context: ctx.Err()}
+	return &CommandError{Cause: CommandTimeoutError, Outcome: outcome, detail: ctx.Err()}
 }

@@ -65,6 +65,7 @@ type control func(l *eventLoop)
 type appendCall struct {
 	req       *AppendEntriesRequest
 	batch     batch
+	cluster   uint64   // whose seed the records were verified with
 	offsets   []uint32 // where each of req.records begins
 	responder appendResponder
 }
@@ -275,6 +276,11 @@ func (l *eventLoop) view() logView {
 // appendEntries settles a request of a leader, or of one who thinks so.
 func (l *eventLoop) appendEntries(c *appendCall) {
 	r := l.raft
+	if c.req.ClusterID == 0 && c.cluster != r.clusterID {
+		// The cluster was adopted since the records were verified.
+		l.answer(c, &appendAnswer{refused: refusedCluster})
+		return
+	}
 	answer, err := r.appendEntries(c.req, &c.batch)
 	if err != nil {
 		l.fail(fmt.Errorf("%w: %w: leader %s, term %d", ErrInvariant, err, c.req.LeaderName, c.req.Term))

@@ -98,8 +98,8 @@ func (h *handLoop) deliver(term uint64, prev entryID, commit uint64, terms ...ui
 		req.records = append(req.records, record...)
 	}
 	to := &caught{}
-	call := &appendCall{req: req, responder: to}
-	require.NoError(h.t, call.read(0))
+	call := &appendCall{req: req, cluster: req.ClusterID, responder: to}
+	require.NoError(h.t, call.read())
 	h.inbox.put(call)
 	return to
 }

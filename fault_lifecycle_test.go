@@ -233,10 +233,11 @@ func TestFault133_StopAtEveryStep(t *testing.T) {
 				start := time.Now()
 				leader.Stop()
 				require.LessOrEqual(t, time.Since(start), 2*testElection+time.Millisecond)
-				if got := <-waiting; got.err != nil {
+				got := <-waiting
+				release()
+				if got.err != nil {
 					require.ErrorIs(t, got.err, StopError)
 				}
-				release()
 				c.pass(time.Millisecond)
 				require.NoError(t, c.Restart(leader.Name()))
 				c.within(10*testElection, "a leader", func() bool { return c.Leader() != nil })

@@ -32,7 +32,7 @@ func (l *eventLoop) leaderLoop() {
 	l.takeOffice()
 	defer l.leaveOffice()
 	checked := time.Now()
-	check := time.NewTimer(l.settings.electionTimeout())
+	check := time.NewTimer(l.checkInterval())
 	defer check.Stop()
 	for l.raft.role == Leader && !l.stopping() {
 		select {
@@ -41,7 +41,7 @@ func (l *eventLoop) leaderLoop() {
 			l.turn(l.decideLeading)
 			if l.rearm {
 				l.rearm = false
-				check.Reset(l.settings.electionTimeout() - time.Since(checked))
+				check.Reset(l.checkInterval() - time.Since(checked))
 			}
 		case <-check.C:
 			l.turn(l.decideLeading)
@@ -50,9 +50,17 @@ func (l *eventLoop) leaderLoop() {
 				l.stepDown()
 			}
 			checked = time.Now()
-			check.Reset(l.settings.electionTimeout())
+			check.Reset(l.checkInterval())
 		}
 	}
+}
+
+// checkInterval is the time between two checks of the quorum: an election
+// timeout, less up to a tenth, so that nothing else that takes one ends together
+// with it.
+func (l *eventLoop) checkInterval() time.Duration {
+	d := l.settings.electionTimeout()
+	return d - time.Duration(l.rand.Int64N(int64(d/10)+1))
 }
 
 // stepDown gives up the office without a new term.

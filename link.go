@@ -18,6 +18,7 @@ const streamRetry = 5 * time.Second
 type link struct {
 	stream     AppendStream
 	generation uint64
+	since      time.Time    // when the stream was opened
 	opening    chan opening // nil unless a stream is being opened
 	retry      time.Time    // no stream is tried before
 	unwatch    func() bool  // ends the watch that closes the stream with the office
@@ -64,10 +65,14 @@ func (k *link) calls() bool { return k.single && k.stream == nil }
 
 func (k *link) opened() <-chan opening { return k.opening }
 
-// drop closes the stream; the next is tried after a pause.
+// drop closes the stream. The next is tried at once, or after a pause if this one
+// did not live that long.
 func (k *link) drop(pause time.Duration) {
 	k.close()
-	k.stream, k.retry = nil, time.Now().Add(pause)
+	k.stream = nil
+	if now := time.Now(); now.Sub(k.since) < pause {
+		k.retry = now.Add(pause)
+	}
 }
 
 func (k *link) close() {
@@ -133,6 +138,7 @@ func (s *sender) opened(o opening) {
 	}
 	k.stream, k.single = o.stream, false
 	k.generation++
+	k.since = time.Now()
 	clear(k.notes)
 	s.progress.lost()
 	s.lastWord = time.Now()

@@ -18,11 +18,12 @@ const (
 	// DefaultMaxSegmentBytes is the size that log files grow to.
 	DefaultMaxSegmentBytes = 64 << 20
 
-	maxBatchBytes    = 1 << 20 // of entries in one AppendEntries, or one larger entry
-	maxInFlightBytes = 4 << 20 // of entries to one peer, or one larger entry
-	maxInFlight      = 256     // requests to one peer
-	tailBytes        = 16 << 20
-	maxNameBytes     = 1 << 10
+	maxBatchBytes      = 1 << 20 // of entries in one AppendEntries, or one larger entry
+	maxInFlightBytes   = 4 << 20 // of entries to one peer, or one larger entry
+	maxInFlight        = 256     // requests to one peer
+	tailBytes          = 16 << 20
+	maxNameBytes       = 1 << 10
+	maxConnectionBytes = 4 << 10
 )
 
 // Option changes how a server is made; see NewServer.

@@ -231,9 +231,12 @@ func TestPaperQuorumWithout(t *testing.T) {
 	if l.quorumWithout(c, "d") {
 		t.Error("a alone is a majority of a, b and c")
 	}
-	l.answeredFrom(c, "b", 2)
 	l.answeredFrom(c, "d", 4)
 	l.answeredFrom(c, "e", 5)
+	if l.quorumWithout(c, "d") {
+		t.Error("d, which is to go, or the learner e is counted")
+	}
+	l.answeredFrom(c, "b", 2)
 	for name, want := range map[string]bool{"d": true, "b": true, "c": true, "a": true, "e": true} {
 		if got := l.quorumWithout(c, name); got != want {
 			t.Errorf("without %s: %t", name, got)
@@ -242,5 +245,27 @@ func TestPaperQuorumWithout(t *testing.T) {
 	l.answeredFrom(c, "d", 99)
 	if !l.lost["d"] {
 		t.Error("d answers from another store and is not lost")
+	}
+}
+
+// TestFirstContactBinds: before the log binds a name, the first store that
+// answers for it in a term of office is the one.
+func TestFirstContactBinds(t *testing.T) {
+	c := bound(1, "a", "b").with(member{name: "d", voter: true}).at(2)
+	r := standing("a", 1, []uint64{1, 1}, c)
+	l := newLeadership(r, 1, map[string]uint64{"a": 1})
+	for i, step := range []struct {
+		store      uint64
+		want, lost bool
+	}{{0, true, false}, {7, true, false}, {8, false, true}, {7, true, false}, {0, true, false}} {
+		if got := l.answeredFrom(c, "d", step.store); got != step.want || l.lost["d"] != step.lost {
+			t.Errorf("step %d: an answer from %d counts: %t, lost %t", i, step.store, got, l.lost["d"])
+		}
+	}
+	if m := c.bind(l.stores).find("d"); m.storeID != 7 {
+		t.Errorf("bound to %d", m.storeID)
+	}
+	if l.answeredFrom(c, "x", 9) || len(l.heard) != 1 {
+		t.Errorf("heard %v", l.heard)
 	}
 }

@@ -152,6 +152,9 @@ func (s *sender) tick() time.Duration {
 	if rest := interval - now.Sub(s.lastSent); rest > 0 {
 		return rest
 	}
+	if s.link.opening != nil {
+		s.link.single = true // a stream that is slow to open must not silence the leader
+	}
 	s.heartbeat()
 	return interval
 }

@@ -69,8 +69,12 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 	if !s.options.registry.registered(command.CommandName()) {
 		return nil, failure(fmt.Errorf("%w: %s", ErrUnregisteredCommand, command.CommandName()), ErrNotApplied)
 	}
-	if s.State() != Leader {
-		return nil, failure(NotLeaderError, ErrNotApplied) // without the trouble of encoding
+	switch s.State() { // without the trouble of encoding
+	case Leader:
+	case Stopped:
+		return nil, failure(StopError, ErrNotApplied)
+	default:
+		return nil, failure(NotLeaderError, ErrNotApplied)
 	}
 	p := s.proposals.get()
 	record, err := encodeCommand(p.record[:0], kindCommand, command)
@@ -98,8 +102,8 @@ func (s *server) unbound() bool {
 // join carries out goraft's join command: on an empty store that names itself it
 // begins the cluster, on the leader it adds a member.
 func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (interface{}, error) {
-	if c.Name == "" || len(c.Name) > maxNameBytes {
-		return nil, failure(&OptionError{"name", "of a member must not be blank or longer than 1 KiB"}, ErrNotApplied)
+	if err := validMember(c.Name, c.ConnectionString); err != nil {
+		return nil, failure(err, ErrNotApplied)
 	}
 	if c.Name == s.name && s.unbound() {
 		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
@@ -141,9 +145,20 @@ func (s *server) change(ctx context.Context, r *run, c control, done chan error)
 	}
 }
 
-func (s *server) AddPeer(name string, connectionString string) error {
-	if name == "" || len(name) > maxNameBytes {
+// validMember bounds what every configuration entry would carry.
+func validMember(name, connectionString string) error {
+	switch {
+	case name == "" || len(name) > maxNameBytes:
 		return &OptionError{"name", "of a member must not be blank or longer than 1 KiB"}
+	case len(connectionString) > maxConnectionBytes:
+		return &OptionError{"connectionString", "must not be longer than 4 KiB"}
+	}
+	return nil
+}
+
+func (s *server) AddPeer(name string, connectionString string) error {
+	if err := validMember(name, connectionString); err != nil {
+		return err
 	}
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return ErrReentrant

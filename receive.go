@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -53,7 +54,8 @@ func (s *server) submitAppend(req *AppendEntriesRequest, responder appendRespond
 	}
 	copied := *req
 	call := &appendCall{req: &copied, responder: responder}
-	if err := call.read(s.ClusterID()); err != nil {
+	call.cluster = cmp.Or(req.ClusterID, s.ClusterID())
+	if err := call.read(); err != nil {
 		return err
 	}
 	if !r.inbox.put(call) {
@@ -65,13 +67,9 @@ func (s *server) submitAppend(req *AppendEntriesRequest, responder appendRespond
 // read checks the request's entries and tells the rules what they are: whole,
 // unchanged, one behind the other, of terms that do not fall and do not exceed
 // the request's.
-func (c *appendCall) read(ownCluster uint64) error {
+func (c *appendCall) read() error {
 	req := c.req
-	cluster := req.ClusterID
-	if cluster == 0 {
-		cluster = ownCluster
-	}
-	seed := wal.Seed(cluster)
+	seed := wal.Seed(c.cluster)
 	if req.records == nil && len(req.Entries) > 0 {
 		records, err := req.recordsFromEntries(seed)
 		if err != nil {

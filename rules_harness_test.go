@@ -281,7 +281,7 @@ func (s *toyServer) receiveVote(req *RequestVoteRequest) {
 
 func (s *toyServer) receiveVoted(m *RequestVoteResponse) {
 	e := s.election
-	if m.Refused != refusedNot && m.Refused != refusedStore {
+	if m.Refused != refusedNot {
 		return
 	}
 	if m.Term > s.term && !(m.PreVote && m.VoteGranted) {
@@ -538,10 +538,10 @@ func (s *toyServer) receiveAppend(l *letter) {
 
 func (s *toyServer) receiveAppended(from string, m *toyAppended) {
 	switch {
-	case m.refused == refusedStore && s.office != nil:
-		s.office.answeredFrom(s.configuration(), from, m.storeID)
-		return
 	case m.refused != refusedNot:
+		if s.office != nil {
+			s.office.refusedFrom(s.configuration(), from, m.storeID)
+		}
 		return
 	case m.term > s.term:
 		s.observe(m.term)

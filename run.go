@@ -164,6 +164,13 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 	if r.applier.halt != nil {
 		l.halted = true
 	}
+	// The last entry tells the name of the last command; if it cannot be read,
+	// whoever needs it will say so.
+	if last := replica.log.end; last > replica.log.base.index {
+		if record, err := r.store.Read(nil, last, last, 0); err == nil {
+			l.tail.append(last, record, []uint32{0})
+		}
+	}
 	return l
 }
 

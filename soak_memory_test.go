@@ -39,7 +39,7 @@ func soakTransporter(dice *rand.Rand, memory *MemoryTransporter) Transporter {
 	case 0:
 		return memory.Bare()
 	case 1:
-		return memoryCalls{memory, memory}
+		return memoryCalls{memory}
 	}
 	return memory
 }
