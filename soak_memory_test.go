@@ -118,6 +118,7 @@ func memoryFaults(f *memoryFleet) []soakFault {
 			node.syncTime.Store(int64(n.rand.ExpFloat64() * float64(n.run.election) / 10))
 			return func() { node.syncTime.Store(0) }
 		}},
+		{"crash behind the quorum", "", 3, crashBehindQuorum},
 		{"broken disk", "disk", 3, breakDisk},
 		{"transporter", "", 3, func(n *soakNemesis) func() {
 			name := n.some().name
@@ -144,4 +145,29 @@ func breakDisk(n *soakNemesis) func() {
 		node.diskError.Store(false)
 		n.crash(node)()
 	}
+}
+
+// crashBehindQuorum takes the power from all while the leader's disk is behind
+// and half of the others are cut off: what is acknowledged then is on just as
+// many disks as it must be.
+func crashBehindQuorum(n *soakNemesis) func() {
+	leader := n.run.leader()
+	if leader == nil {
+		return nil
+	}
+	n.run.node(leader.Name()).syncTime.Store(int64(n.run.election / 3))
+	var cut []string
+	for _, name := range n.run.fleet.names() {
+		if name != leader.Name() && len(cut) < leader.MemberCount()/2 {
+			cut = append(cut, name)
+			n.run.fleet.block(leader.Name(), name)
+		}
+	}
+	n.run.wait(context.Background(), time.Duration(n.rand.Int64N(int64(n.run.election)/2)))
+	end := n.crashAll()
+	n.run.node(leader.Name()).syncTime.Store(0)
+	for _, name := range cut {
+		n.run.fleet.unblock(leader.Name(), name)
+	}
+	return end
 }
