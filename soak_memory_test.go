@@ -69,7 +69,8 @@ func (r *soakRun) diskFault(node *soakNode) func(vfs.Op) error {
 			return errSoakDisk
 		}
 		dice := rand.New(rand.NewPCG(r.seed^hashNames(node.name, op.Name), uint64(time.Since(r.began))))
-		<-time.After(time.Duration(dice.ExpFloat64() * float64(r.election) / 500))
+		mean := r.election/500 + time.Duration(node.syncTime.Load())
+		<-time.After(min(time.Duration(dice.ExpFloat64()*float64(mean)), r.election))
 		return nil
 	}
 }
@@ -112,6 +113,12 @@ func memoryFaults(f *memoryFleet) []soakFault {
 			node.stall.Store(&stall)
 			return func() { f.run.release(node) }
 		}},
+		{"slow disk", "", 5, func(n *soakNemesis) func() {
+			node := n.some()
+			node.syncTime.Store(int64(n.rand.ExpFloat64() * float64(n.run.election) / 10))
+			return func() { node.syncTime.Store(0) }
+		}},
+		{"crash behind the quorum", "", 3, crashBehindQuorum},
 		{"broken disk", "disk", 3, breakDisk},
 		{"transporter", "", 3, func(n *soakNemesis) func() {
 			name := n.some().name
@@ -138,4 +145,29 @@ func breakDisk(n *soakNemesis) func() {
 		node.diskError.Store(false)
 		n.crash(node)()
 	}
+}
+
+// crashBehindQuorum takes the power from all while the leader's disk is behind
+// and half of the others are cut off: what is acknowledged then is on just as
+// many disks as it must be.
+func crashBehindQuorum(n *soakNemesis) func() {
+	leader := n.run.leader()
+	if leader == nil {
+		return nil
+	}
+	n.run.node(leader.Name()).syncTime.Store(int64(n.run.election / 3))
+	var cut []string
+	for _, name := range n.run.fleet.names() {
+		if name != leader.Name() && len(cut) < leader.MemberCount()/2 {
+			cut = append(cut, name)
+			n.run.fleet.block(leader.Name(), name)
+		}
+	}
+	n.run.wait(context.Background(), time.Duration(n.rand.Int64N(int64(n.run.election)/2)))
+	end := n.crashAll()
+	n.run.node(leader.Name()).syncTime.Store(0)
+	for _, name := range cut {
+		n.run.fleet.unblock(leader.Name(), name)
+	}
+	return end
 }

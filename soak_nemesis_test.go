@@ -125,20 +125,7 @@ func soakFaults() []soakFault {
 	return []soakFault{
 		{"stop and start", "", 4, stopAndStart},
 		{"crash", "", 6, func(n *soakNemesis) func() { return n.crash(n.take()) }},
-		{"crash of all", "", 1, func(n *soakNemesis) func() {
-			var ends []func()
-			for _, node := range n.run.allNodes() {
-				if !node.busy {
-					node.busy = true
-					ends = append(ends, n.crash(node))
-				}
-			}
-			return func() {
-				for _, end := range ends {
-					end()
-				}
-			}
-		}},
+		{"crash of all", "", 2, (*soakNemesis).crashAll},
 		{"partition", "", 4, func(n *soakNemesis) func() { return n.cut(func(from, to int) bool { return from&1 != to&1 }) }},
 		{"isolation", "", 4, func(n *soakNemesis) func() { return n.cut(func(from, to int) bool { return from == 0 || to == 0 }) }},
 		{"deafness", "", 3, func(n *soakNemesis) func() { return n.cut(func(_, to int) bool { return to == 0 }) }},
@@ -205,6 +192,22 @@ func (n *soakNemesis) crash(node *soakNode) func() {
 		n.run.startAgain(node, func() error { return n.run.fleet.start(node.name) })
 		node.life.Add(1)
 		node.busy = false
+	}
+}
+
+// crashAll takes the power from all servers.
+func (n *soakNemesis) crashAll() func() {
+	var ends []func()
+	for _, node := range n.run.allNodes() {
+		if !node.busy {
+			node.busy = true
+			ends = append(ends, n.crash(node))
+		}
+	}
+	return func() {
+		for _, end := range ends {
+			end()
+		}
 	}
 }
 

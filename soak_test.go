@@ -148,6 +148,7 @@ func (r *soakRun) release(node *soakNode) {
 // the nemesis, and so would be the start, for which it waits: it lets go.
 func (r *soakRun) startAgain(node *soakNode, start func() error) {
 	r.release(node)
+	node.syncTime.Store(0)
 	node.slow.left.Store(0)
 	err := start()
 	for try := 0; err != nil && try < 20; try++ {
@@ -272,6 +273,7 @@ func (r *soakRun) end() {
 	}
 	for _, n := range r.allNodes() {
 		r.release(n)
+		n.syncTime.Store(0)
 		n.slow.left.Store(0)
 	}
 	r.fleet.close()

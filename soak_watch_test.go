@@ -16,6 +16,7 @@ type soakNode struct {
 	// What the nemesis does to it.
 	slow      soakSlowness
 	stall     atomic.Pointer[chan struct{}] // blocks its disk while it is set
+	syncTime  atomic.Int64                  // how long its disk takes for a sync, besides
 	diskError atomic.Bool                   // fails its disk's next sync
 	mayFail   atomic.Bool                   // this life may stop by itself
 	busy      bool                          // with a fault that decides its life; the nemesis' own
