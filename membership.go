@@ -52,7 +52,7 @@ func (l *eventLoop) change() {
 		o.current.done <- nil
 		o.current = nil
 	}
-	for r.commitIndex >= o.start && r.configuration().index <= r.commitIndex {
+	for r.mayConfigure(o.start) {
 		if len(o.changes) == 0 {
 			l.promote()
 			return

@@ -105,6 +105,15 @@ func (r *replica) mayServe(m *member) bool {
 	return m.name != r.name && m.incarnation <= r.commitIndex
 }
 
+// mayConfigure reports whether a leader may change the configuration: the last
+// change is committed, and so is an entry of its own term, the first of which
+// stands at start. Without the latter two leaders could each change one member
+// and end with quorums that share no server (the correction of 2015 to
+// dissertation §4.1).
+func (r *replica) mayConfigure(start uint64) bool {
+	return r.commitIndex >= start && r.configuration().index <= r.commitIndex
+}
+
 // observe takes notice of a term: a later one than the current makes the server
 // a follower without a vote (§5.1).
 func (r *replica) observe(term uint64) {

@@ -379,7 +379,7 @@ func (s *toyServer) stepDown() {
 // mayConfigure reports whether the leader may change the configuration: one
 // change at a time, and none before an entry of its own term is committed.
 func (s *toyServer) mayConfigure() bool {
-	return s.office != nil && s.commitIndex >= s.office.start && s.configuration().index <= s.commitIndex
+	return s.office != nil && s.replica.mayConfigure(s.office.start)
 }
 
 // housekeep makes the changes of the configuration that nobody asks for:
