@@ -331,7 +331,7 @@ func soakSeeds(t *testing.T, count int) []uint64 {
 // TestSoakShort soaks clusters in fake time: a few seeds, or as many as SEEDS
 // says (SEEDS=1000, or SEEDS=5000-1000 for a thousand from 5000 on).
 func TestSoakShort(t *testing.T) {
-	for _, seed := range soakSeeds(t, 6) {
+	for _, seed := range soakSeeds(t, 4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newSoakRun(t, seed, DefaultElectionTimeout)
