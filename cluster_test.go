@@ -1,7 +1,9 @@
 package raft
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -157,4 +159,28 @@ func TestClusterRepeats(t *testing.T) {
 			require.Len(t, again, len(first))
 		}
 	}
+}
+
+// TestClusterInRealTime holds that the kit works outside of a bubble, and leaves
+// no goroutine behind.
+func TestClusterInRealTime(t *testing.T) {
+	before := runtime.NumGoroutine()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := NewCluster(3, ClusterOptions{Seed: 7, SyncDelay: 100 * time.Microsecond})
+	require.NoError(t, c.BootstrapByJoins(ctx))
+	for range 20 {
+		_, err := c.Do(ctx, NOPCommand{})
+		require.NoError(t, err)
+	}
+	c.Crash(c.Leader().Name())
+	_, err := c.Do(ctx, NOPCommand{})
+	require.NoError(t, err)
+	require.NoError(t, c.StartAll())
+	require.NoError(t, c.WaitForConverged(ctx))
+	c.Close()
+	for runtime.NumGoroutine() > before && ctx.Err() == nil {
+		<-time.After(time.Millisecond)
+	}
+	require.NoError(t, ctx.Err(), "goroutines are left")
 }

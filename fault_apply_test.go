@@ -50,7 +50,7 @@ func TestFault047_UnknownCommandHaltsApply(t *testing.T) {
 			return c.Server(other).Status().LastApplied == leader.Status().LastIndex
 		})
 		c.Crash(leader.Name())
-		c.within(10*testElection, "another leader", func() bool { return c.Leader() != nil })
+		c.within(15*testElection, "another leader", func() bool { return c.Leader() != nil })
 		require.Equal(t, other, c.leader().Name())
 		c.put("voted")
 		require.NoError(t, c.Start(leader.Name()))
@@ -60,6 +60,30 @@ func TestFault047_UnknownCommandHaltsApply(t *testing.T) {
 		require.NoError(t, c.Restart(lacking))
 		c.converge()
 		require.NoError(t, c.Server(lacking).Err())
+	})
+}
+
+// TestFault047_HaltedServerHandsOver holds that a halted server leads only as
+// long as nobody else can: until the others have what only it stores.
+func TestFault047_HaltedServerHandsOver(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		leader, lacking, other := c.leader().Name(), c.followers()[0], c.followers()[1]
+		for _, name := range []string{leader, other} {
+			require.NoError(t, c.registry(name).Register(&lateCommand{}))
+		}
+		_, err := c.Do(c.ctx, &lateCommand{testCommand{"late"}})
+		require.NoError(t, err)
+		c.within(testElection, "the halt", func() bool { return c.Server(lacking).Err() != nil })
+		c.Isolate(other)
+		c.puts("stored by the halted one", 1, 5)
+		want := c.journal(leader).values()
+		c.Crash(leader)
+		c.Heal()
+		c.within(20*testElection, "the other to lead", func() bool { return c.Leader() != nil })
+		require.Equal(t, other, c.leader().Name())
+		require.Equal(t, want, c.journal(other).values())
+		c.put("after")
+		require.ErrorIs(t, c.Server(lacking).Err(), ErrHalted)
 	})
 }
 

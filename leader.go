@@ -49,6 +49,9 @@ func (l *eventLoop) leaderLoop() {
 				l.log.Warn("raft: no majority answers", "term", l.raft.term)
 				l.stepDown()
 			}
+			if l.raft.role == Leader && l.halted && l.raft.commitIndex >= l.office.start {
+				l.stepDown() // the others have what only it had, and can apply it
+			}
 			checked = time.Now()
 			check.Reset(l.checkInterval())
 		}
