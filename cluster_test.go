@@ -144,6 +144,7 @@ func clusterTrace(t *testing.T, seed uint64) (trace []string) {
 			require.NoError(t, c.StartAll())
 			c.converge()
 		}
+		c.Network().Intercept(nil) // what Close cuts off is a matter of chance
 	})
 	return trace
 }

@@ -129,7 +129,7 @@ func TestFault049_PanicOfApplyEverywhere(t *testing.T) {
 		requireUnknown(t, got.err)
 		require.ErrorIs(t, got.err, ErrHalted)
 		require.LessOrEqual(t, got.took, DefaultHeartbeatInterval)
-		c.within(5*testElection, "all to halt", func() bool {
+		c.within(20*testElection, "all to halt", func() bool {
 			return !slices.ContainsFunc(c.Names(), func(name string) bool { return c.Server(name).Err() == nil })
 		})
 		for name, server := range c.Servers() {
