@@ -121,6 +121,7 @@ func (l *eventLoop) flush() {
 	}
 	l.save()
 	l.keep()
+	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	l.commit()
 	l.publish()
 }
@@ -217,7 +218,6 @@ func (l *eventLoop) truncated(index uint64) {
 func (l *eventLoop) keep() { l.promises.keep(l.written) }
 
 // commit gives the applier what has been committed, and its callers with it.
-// What is written of the log stays in memory only as far as it is useful.
 func (l *eventLoop) commit() {
 	commit := l.raft.commitIndex
 	if commit == l.toldCommit {
@@ -237,7 +237,6 @@ func (l *eventLoop) commit() {
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
-	l.tail.trim(tailBytes, min(l.durable, commit))
 	// While Apply is slow one range waits, the latest, so that no more of the log
 	// is held in memory for it than the tail.
 	now := committed{index: commit, view: l.view(), proposals: mine}

@@ -77,3 +77,30 @@ func TestFault032_IndexBeyondTheLog(t *testing.T) {
 		})
 	}
 }
+
+// The followers commit without the leader's disk, so what waits for that disk
+// must be bounded by itself: past the bound Do is refused, and taken again once
+// the disk goes on.
+func TestStalledDiskBoundsMemory(t *testing.T) {
+	const entry = 64 << 10
+	options := ClusterOptions{Options: []Option{WithMaxEntryBytes(2 * entry), WithMaxUncommittedBytes(2 * entry)}}
+	inRunningCluster(t, 3, options, func(c *clusterTest) {
+		leader := c.leader()
+		release := c.stallDisk(leader.Name())
+		value := strings.Repeat("x", entry)
+		var err error
+		taken := 0
+		for ; err == nil && taken < 2*tailBytes/entry; taken++ {
+			_, err = leader.Do(&testCommand{value})
+		}
+		require.ErrorIs(t, err, ErrOverloaded)
+		require.GreaterOrEqual(t, taken*entry, tailBytes)
+		release()
+		c.within(10*testElection, "the disk to catch up", func() bool {
+			return leader.Status().DurableIndex == leader.Status().LastIndex
+		})
+		c.put("small")
+		c.put("small too")
+		c.converge()
+	})
+}

@@ -152,7 +152,10 @@ func (l *eventLoop) decideLeading(event any) {
 
 // propose stages a command, or refuses it.
 func (l *eventLoop) propose(p *proposal) {
-	if l.pendingBytes+len(p.record) > l.options.maxUncommittedBytes {
+	// The tail is larger than it should be only while this server's own disk is
+	// behind: the others can commit without it, but memory must not take its place.
+	behind := l.tail.size > tailBytes+l.options.maxUncommittedBytes
+	if behind || l.pendingBytes+len(p.record) > l.options.maxUncommittedBytes {
 		p.fail(ErrOverloaded, ErrNotApplied)
 		return
 	}
