@@ -40,8 +40,9 @@ func (c *DefaultJoinCommand) Apply(server Server) (interface{}, error) {
 	return []byte("join"), server.AddPeer(c.Name, c.ConnectionString)
 }
 
-// DefaultLeaveCommand removes the member Name from the cluster. Do on it returns
-// []byte("leave") when the removal is committed.
+// DefaultLeaveCommand asks to remove the member Name from the cluster. Members do
+// not leave yet: Do refuses it with an error that wraps errors.ErrUnsupported, and
+// nothing is staged.
 type DefaultLeaveCommand struct {
 	Name string `json:"name"`
 }
@@ -53,8 +54,7 @@ func (c *DefaultLeaveCommand) CommandName() string { return "raft:leave" }
 func (c *DefaultLeaveCommand) NodeName() string { return c.Name }
 
 // Apply removes the member by server.RemovePeer, for programs that call it from
-// a command of their own. Do never comes here: it makes a configuration entry of
-// a DefaultLeaveCommand.
+// a command of their own, where the server has that. Do never comes here.
 func (c *DefaultLeaveCommand) Apply(server Server) (interface{}, error) {
 	remover, ok := server.(interface{ RemovePeer(name string) error })
 	if !ok {

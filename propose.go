@@ -3,6 +3,7 @@ package raft
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/goraft/raft/internal/wal"
@@ -54,6 +55,8 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	switch c := command.(type) {
 	case *DefaultJoinCommand:
 		return s.join(ctx, r, c)
+	case *DefaultLeaveCommand:
+		return nil, failure(errLeave, ErrNotApplied)
 	case JoinCommand:
 		if begins(c, s.name) && s.unbound() {
 			if err := s.beginWith(ctx, r, s.connectionString); err != nil {
@@ -63,6 +66,10 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	}
 	return s.propose(ctx, r, command)
 }
+
+// errLeave refuses a leave before it is staged: as an ordinary entry it would
+// stay in the log, and a later version would carry it out.
+var errLeave = fmt.Errorf("raft: members do not leave yet: %w", errors.ErrUnsupported)
 
 // propose sends a command through the log.
 func (s *server) propose(ctx context.Context, r *run, command Command) (interface{}, error) {

@@ -122,7 +122,8 @@ type Introspection interface {
 	AddEventListener(eventType string, listener EventListener)
 }
 
-// Settings can be changed while the server runs, at once and in any order.
+// Settings can be changed while the server runs, in any order. What waits by an old
+// heartbeat interval does so once more.
 type Settings interface {
 	// ElectionTimeout is the least time without a leader before this server
 	// stands for election; each wait is drawn from one to two times of it.
