@@ -34,6 +34,7 @@ type applier struct {
 	ownTerm   func(term uint64)
 	halted    func(*HaltError)
 	halt      *HaltError
+	cluster   clusterState // of the entries applied
 	context   applyContext // of the entry being applied, used again for the next
 	goroutine uint64       // that applies: run's, or Init's before it
 }
@@ -122,7 +123,16 @@ func (a *applier) applyRecord(record wal.Record) (interface{}, error) {
 	switch record.Kind() {
 	case kindCommand:
 		return a.applyCommand(record)
-	case kindNOP, kindConfiguration:
+	case kindConfiguration:
+		c, err := decodeConfiguration(record.Data(), record.Index())
+		if err != nil {
+			a.stop(&HaltError{Index: record.Index(), Command: string(record.Name()), Cause: err})
+			return nil, nil
+		}
+		a.cluster = a.cluster.with(c)
+		a.ownTerm(record.Term())
+		return nil, nil
+	case kindNOP:
 		a.ownTerm(record.Term())
 		return nil, nil
 	}

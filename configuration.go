@@ -29,6 +29,8 @@ type configuration struct {
 	// initial is the digest of the cluster's initial configuration, which servers
 	// that joined later know from here only; 0 in the initial one.
 	initial uint64
+	// taken is the last intent that is taken up: those after it wait.
+	taken intentID
 }
 
 // errMember says that a change cannot be made of the configuration it was asked
@@ -102,7 +104,7 @@ func (c *configuration) digest() uint64 {
 func (c *configuration) with(m member) *configuration {
 	members := slices.DeleteFunc(slices.Clone(c.members), func(old member) bool { return old.name == m.name })
 	changed := newConfiguration(0, append(members, m))
-	changed.initial = c.initial
+	changed.initial, changed.taken = c.initial, c.taken
 	return changed
 }
 
@@ -131,7 +133,7 @@ const unborn = ^uint64(0)
 // at returns the configuration as the entry at index carries it.
 func (c *configuration) at(index uint64) *configuration {
 	placed := newConfiguration(index, c.members)
-	placed.initial = cmp.Or(c.initial, c.digest())
+	placed.initial, placed.taken = cmp.Or(c.initial, c.digest()), c.taken
 	for i := range placed.members {
 		if placed.members[i].incarnation == unborn {
 			placed.members[i].incarnation = index

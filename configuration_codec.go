@@ -12,6 +12,10 @@ import (
 // encodeConfiguration is what a configuration entry carries, and the bootstrap
 // record for the initial one. cause and node tell what asked for it.
 func encodeConfiguration(c *configuration, clusterID uint64, cause, node string) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(configurationMessage(c, clusterID, cause, node))
+}
+
+func configurationMessage(c *configuration, clusterID uint64, cause, node string) *protobuf.Configuration {
 	message := &protobuf.Configuration{
 		ClusterID: &clusterID,
 		Cause:     &cause,
@@ -20,13 +24,16 @@ func encodeConfiguration(c *configuration, clusterID uint64, cause, node string)
 	if c.initial != 0 {
 		message.InitialDigest = &c.initial
 	}
+	if c.taken != (intentID{}) {
+		message.TakenIndex, message.TakenNumber = &c.taken.index, &c.taken.number
+	}
 	for _, m := range c.members {
 		message.Members = append(message.Members, &protobuf.Member{
 			Name: &m.name, ConnectionString: &m.connectionString,
 			Incarnation: &m.incarnation, StoreID: &m.storeID, Voter: &m.voter,
 		})
 	}
-	return proto.MarshalOptions{Deterministic: true}.Marshal(message)
+	return message
 }
 
 // decodeConfiguration reads what encodeConfiguration wrote for the entry at
@@ -36,6 +43,11 @@ func decodeConfiguration(b []byte, index uint64) (*configuration, error) {
 	if err := proto.Unmarshal(b, &message); err != nil {
 		return nil, fmt.Errorf("raft: configuration at index %d: %w", index, err)
 	}
+	return configurationOf(&message, index)
+}
+
+// configurationOf is the configuration that the message tells.
+func configurationOf(message *protobuf.Configuration, index uint64) (*configuration, error) {
 	members := make([]member, 0, len(message.Members))
 	seen := make(map[string]bool, len(message.Members))
 	for _, m := range message.Members {
@@ -50,7 +62,42 @@ func decodeConfiguration(b []byte, index uint64) (*configuration, error) {
 	}
 	c := newConfiguration(index, members)
 	c.initial = message.GetInitialDigest()
+	c.taken = intentID{message.GetTakenIndex(), message.GetTakenNumber()}
 	return c, nil
+}
+
+// encodeClusterState is what a snapshot carries beside the application's state.
+func encodeClusterState(s *clusterState, clusterID uint64) ([]byte, error) {
+	message := &protobuf.ClusterState{
+		Configuration:      configurationMessage(s.configuration, clusterID, "", ""),
+		ConfigurationIndex: &s.configuration.index,
+	}
+	for _, i := range s.intents {
+		message.Intents = append(message.Intents, &protobuf.Intent{
+			Index: &i.index, Number: &i.number, Remove: &i.remove, Name: &i.name, ConnectionString: &i.connectionString,
+		})
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(message)
+}
+
+// decodeClusterState reads what encodeClusterState wrote.
+func decodeClusterState(b []byte) (clusterState, error) {
+	var message protobuf.ClusterState
+	if err := proto.Unmarshal(b, &message); err != nil {
+		return clusterState{}, fmt.Errorf("raft: a snapshot's configuration: %w", err)
+	}
+	c, err := configurationOf(message.GetConfiguration(), message.GetConfigurationIndex())
+	if err != nil {
+		return clusterState{}, err
+	}
+	s := clusterState{configuration: c}
+	for _, i := range message.Intents {
+		s.intents = append(s.intents, intent{
+			intentID: intentID{i.GetIndex(), i.GetNumber()}, remove: i.GetRemove(),
+			name: i.GetName(), connectionString: i.GetConnectionString(),
+		})
+	}
+	return s, nil
 }
 
 // configurationRecord makes the entry that puts c in force. Its name is that of

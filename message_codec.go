@@ -39,15 +39,19 @@ var (
 // The fields that this library added to every message, and the first field,
 // which every message must have. See protobuf/raft.proto.
 const (
-	fieldClusterID     = 7<<3 | protobuf.Fixed64
-	fieldTo            = 8<<3 | protobuf.Bytes // From in a response
-	fieldStoreID       = 9<<3 | protobuf.Fixed64
-	fieldToStoreID     = 10<<3 | protobuf.Fixed64 // in a request
-	fieldRefused       = 10<<3 | protobuf.Varint  // in a response
-	fieldInitialDigest = 11<<3 | protobuf.Fixed64 // in a request
-	fieldSequence      = 12<<3 | protobuf.Varint
-	fieldSnapshotTerm  = 12<<3 | protobuf.Varint // in the snapshot messages
-	fieldPreVote       = 13<<3 | protobuf.Varint
+	fieldClusterID      = 7<<3 | protobuf.Fixed64
+	fieldTo             = 8<<3 | protobuf.Bytes // From in a response
+	fieldStoreID        = 9<<3 | protobuf.Fixed64
+	fieldToStoreID      = 10<<3 | protobuf.Fixed64 // in a request
+	fieldRefused        = 10<<3 | protobuf.Varint  // in a response
+	fieldInitialDigest  = 11<<3 | protobuf.Fixed64 // in a request
+	fieldSequence       = 12<<3 | protobuf.Varint
+	fieldSnapshotTerm   = 12<<3 | protobuf.Varint  // in the snapshot messages
+	fieldSnapshotID     = 11<<3 | protobuf.Fixed64 // in the snapshot messages, as the next four
+	fieldSize           = 13<<3 | protobuf.Varint
+	fieldSnapshotCommit = 13<<3 | protobuf.Varint
+	fieldOffset         = 14<<3 | protobuf.Varint
+	fieldPreVote        = 13<<3 | protobuf.Varint
 )
 
 // message is what the eight messages have in common. appendTo must not allocate

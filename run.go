@@ -131,6 +131,7 @@ func (r *run) open(path string) (*replica, error) {
 		return nil, fmt.Errorf("%w: the log is of term %d, the hard state of term %d", ErrInvariant, term, replica.term)
 	}
 	r.store = store
+	r.applier.cluster = clusterState{configuration: initial}
 	return replica, nil
 }
 

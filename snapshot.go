@@ -19,6 +19,9 @@ type SnapshotRequest struct {
 	StoreID   uint64 // the sender's store
 	ToStoreID uint64 // the addressee's store by the sender's configuration; 0: not bound
 	Term      uint64 // the leader's
+
+	SnapshotID uint64 // the identity of the snapshot's file
+	Size       uint64 // of the file, in bytes
 }
 
 // The keys of the snapshot messages' fields; the rest are in message_codec.go.
@@ -59,7 +62,9 @@ func (r *SnapshotRequest) appendTo(dst []byte) []byte {
 	dst = protobuf.AppendBytes(dst, fieldTo, r.To)
 	dst = protobuf.AppendFixed64(dst, fieldStoreID, r.StoreID)
 	dst = protobuf.AppendFixed64(dst, fieldToStoreID, r.ToStoreID)
+	dst = protobuf.AppendFixed64(dst, fieldSnapshotID, r.SnapshotID)
 	dst = protobuf.AppendVarint(dst, fieldSnapshotTerm, r.Term)
+	dst = protobuf.AppendVarint(dst, fieldSize, r.Size)
 	return protobuf.AppendChecksum(dst, start)
 }
 
@@ -85,6 +90,10 @@ func (r *SnapshotRequest) parse(b []byte) error {
 			m.ToStoreID = s.Value
 		case fieldSnapshotTerm:
 			m.Term = s.Value
+		case fieldSnapshotID:
+			m.SnapshotID = s.Value
+		case fieldSize:
+			m.Size = s.Value
 		}
 	}
 	if err := finish(&s, "SnapshotRequest", hasLeader); err != nil {
@@ -103,6 +112,9 @@ type SnapshotResponse struct {
 	StoreID   uint64 // the sender's store
 	Refused   uint32 // why the request was not looked at; 0: it was (see protobuf/raft.proto)
 	Term      uint64 // the sender's
+
+	CommitIndex uint64 // the sender's; it needs no snapshot up to there
+	Offset      uint64 // how many bytes of the file the sender holds
 }
 
 // Encode writes the response with one Write and returns the bytes written and
@@ -124,6 +136,8 @@ func (r *SnapshotResponse) appendTo(dst []byte) []byte {
 	dst = protobuf.AppendFixed64(dst, fieldStoreID, r.StoreID)
 	dst = protobuf.AppendVarint(dst, fieldRefused, uint64(r.Refused))
 	dst = protobuf.AppendVarint(dst, fieldSnapshotTerm, r.Term)
+	dst = protobuf.AppendVarint(dst, fieldSnapshotCommit, r.CommitIndex)
+	dst = protobuf.AppendVarint(dst, fieldOffset, r.Offset)
 	return protobuf.AppendChecksum(dst, start)
 }
 
@@ -145,6 +159,10 @@ func (r *SnapshotResponse) parse(b []byte) error {
 			m.Refused = uint32(s.Value)
 		case fieldSnapshotTerm:
 			m.Term = s.Value
+		case fieldSnapshotCommit:
+			m.CommitIndex = s.Value
+		case fieldOffset:
+			m.Offset = s.Value
 		}
 	}
 	if err := finish(&s, "SnapshotResponse", hasSuccess); err != nil {
@@ -154,19 +172,24 @@ func (r *SnapshotResponse) parse(b []byte) error {
 	return nil
 }
 
-// SnapshotRecoveryRequest carries a leader's snapshot.
+// SnapshotRecoveryRequest carries a piece of the file of a leader's snapshot or,
+// as goraft had it, without a SnapshotID, a whole state.
 type SnapshotRecoveryRequest struct {
 	LeaderName string
 	LastIndex  uint64  // the last index that the snapshot includes
 	LastTerm   uint64  // and its term
 	Peers      []*Peer // the members as of LastIndex
-	State      []byte  // what the state machine saved
+	State      []byte  // a piece of the file, or what the state machine saved
 
 	ClusterID uint64 // the sender's cluster
 	To        string // the name of the addressee
 	StoreID   uint64 // the sender's store
 	ToStoreID uint64 // the addressee's store by the sender's configuration; 0: not bound
 	Term      uint64 // the leader's
+
+	SnapshotID uint64 // the identity of the file; 0: State is a whole state
+	Size       uint64 // of the file, in bytes
+	Offset     uint64 // where in the file State belongs
 }
 
 // Encode writes the request with one Write and returns the bytes written and
@@ -199,7 +222,10 @@ func (r *SnapshotRecoveryRequest) appendTo(dst []byte) []byte {
 	dst = protobuf.AppendBytes(dst, fieldTo, r.To)
 	dst = protobuf.AppendFixed64(dst, fieldStoreID, r.StoreID)
 	dst = protobuf.AppendFixed64(dst, fieldToStoreID, r.ToStoreID)
+	dst = protobuf.AppendFixed64(dst, fieldSnapshotID, r.SnapshotID)
 	dst = protobuf.AppendVarint(dst, fieldSnapshotTerm, r.Term)
+	dst = protobuf.AppendVarint(dst, fieldSize, r.Size)
+	dst = protobuf.AppendVarint(dst, fieldOffset, r.Offset)
 	return protobuf.AppendChecksum(dst, start)
 }
 
@@ -231,6 +257,12 @@ func (r *SnapshotRecoveryRequest) parse(b []byte) error {
 			m.ToStoreID = s.Value
 		case fieldSnapshotTerm:
 			m.Term = s.Value
+		case fieldSnapshotID:
+			m.SnapshotID = s.Value
+		case fieldSize:
+			m.Size = s.Value
+		case fieldOffset:
+			m.Offset = s.Value
 		}
 	}
 	if err := finish(&s, "SnapshotRecoveryRequest", hasLeader); err != nil {
@@ -272,6 +304,8 @@ type SnapshotRecoveryResponse struct {
 	From      string // the sender's name
 	StoreID   uint64 // the sender's store
 	Refused   uint32 // why the request was not looked at; 0: it was (see protobuf/raft.proto)
+
+	Offset uint64 // how many bytes of the file the sender holds
 }
 
 // Encode writes the response with one Write and returns the bytes written and
@@ -294,6 +328,7 @@ func (r *SnapshotRecoveryResponse) appendTo(dst []byte) []byte {
 	dst = protobuf.AppendBytes(dst, fieldTo, r.From)
 	dst = protobuf.AppendFixed64(dst, fieldStoreID, r.StoreID)
 	dst = protobuf.AppendVarint(dst, fieldRefused, uint64(r.Refused))
+	dst = protobuf.AppendVarint(dst, fieldOffset, r.Offset)
 	return protobuf.AppendChecksum(dst, start)
 }
 
@@ -317,6 +352,8 @@ func (r *SnapshotRecoveryResponse) parse(b []byte) error {
 			m.StoreID = s.Value
 		case fieldRefused:
 			m.Refused = uint32(s.Value)
+		case fieldOffset:
+			m.Offset = s.Value
 		}
 	}
 	if err := finish(&s, "SnapshotRecoveryResponse", hasTerm); err != nil {

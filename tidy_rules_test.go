@@ -18,7 +18,7 @@ const (
 
 // ruleFiles are the protocol: plain values, observation in, answer out.
 var ruleFiles = []string{
-	"replica.go", "election.go", "leadership.go", "progress.go", "configuration.go", "history.go",
+	"replica.go", "election.go", "leadership.go", "progress.go", "configuration.go", "history.go", "intents.go",
 }
 
 // ruleImports are the packages that the rule files may import.

@@ -659,8 +659,11 @@ type SnapshotRequest struct {
 	To         *string                `protobuf:"bytes,8,opt,name=To" json:"To,omitempty"`
 	StoreID    *uint64                `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
 	ToStoreID  *uint64                `protobuf:"fixed64,10,opt,name=ToStoreID" json:"ToStoreID,omitempty"`
+	// The identity of the snapshot's file, and its size in bytes.
+	SnapshotID *uint64 `protobuf:"fixed64,11,opt,name=SnapshotID" json:"SnapshotID,omitempty"`
 	// The leader's term.
 	Term          *uint64 `protobuf:"varint,12,opt,name=Term" json:"Term,omitempty"`
+	Size          *uint64 `protobuf:"varint,13,opt,name=Size" json:"Size,omitempty"`
 	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -745,9 +748,23 @@ func (x *SnapshotRequest) GetToStoreID() uint64 {
 	return 0
 }
 
+func (x *SnapshotRequest) GetSnapshotID() uint64 {
+	if x != nil && x.SnapshotID != nil {
+		return *x.SnapshotID
+	}
+	return 0
+}
+
 func (x *SnapshotRequest) GetTerm() uint64 {
 	if x != nil && x.Term != nil {
 		return *x.Term
+	}
+	return 0
+}
+
+func (x *SnapshotRequest) GetSize() uint64 {
+	if x != nil && x.Size != nil {
+		return *x.Size
 	}
 	return 0
 }
@@ -760,14 +777,17 @@ func (x *SnapshotRequest) GetChecksum() uint32 {
 }
 
 type SnapshotResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Success       *bool                  `protobuf:"varint,1,opt,name=Success" json:"Success,omitempty"`
-	ClusterID     *uint64                `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
-	From          *string                `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
-	StoreID       *uint64                `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
-	Refused       *uint32                `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
-	Term          *uint64                `protobuf:"varint,12,opt,name=Term" json:"Term,omitempty"`
-	Checksum      *uint32                `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Success     *bool                  `protobuf:"varint,1,opt,name=Success" json:"Success,omitempty"`
+	ClusterID   *uint64                `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	From        *string                `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
+	StoreID     *uint64                `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	Refused     *uint32                `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
+	Term        *uint64                `protobuf:"varint,12,opt,name=Term" json:"Term,omitempty"`
+	CommitIndex *uint64                `protobuf:"varint,13,opt,name=CommitIndex" json:"CommitIndex,omitempty"`
+	// How many bytes of the file the sender holds: where to go on.
+	Offset        *uint64 `protobuf:"varint,14,opt,name=Offset" json:"Offset,omitempty"`
+	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -844,6 +864,20 @@ func (x *SnapshotResponse) GetTerm() uint64 {
 	return 0
 }
 
+func (x *SnapshotResponse) GetCommitIndex() uint64 {
+	if x != nil && x.CommitIndex != nil {
+		return *x.CommitIndex
+	}
+	return 0
+}
+
+func (x *SnapshotResponse) GetOffset() uint64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
+	}
+	return 0
+}
+
 func (x *SnapshotResponse) GetChecksum() uint32 {
 	if x != nil && x.Checksum != nil {
 		return *x.Checksum
@@ -857,13 +891,18 @@ type SnapshotRecoveryRequest struct {
 	LastIndex  *uint64                         `protobuf:"varint,2,opt,name=LastIndex" json:"LastIndex,omitempty"`
 	LastTerm   *uint64                         `protobuf:"varint,3,opt,name=LastTerm" json:"LastTerm,omitempty"`
 	Peers      []*SnapshotRecoveryRequest_Peer `protobuf:"bytes,4,rep,name=Peers" json:"Peers,omitempty"`
-	State      []byte                          `protobuf:"bytes,5,opt,name=State" json:"State,omitempty"`
-	ClusterID  *uint64                         `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
-	To         *string                         `protobuf:"bytes,8,opt,name=To" json:"To,omitempty"`
-	StoreID    *uint64                         `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
-	ToStoreID  *uint64                         `protobuf:"fixed64,10,opt,name=ToStoreID" json:"ToStoreID,omitempty"`
+	// The whole state or, if there is a SnapshotID, a piece of the snapshot's file.
+	State      []byte  `protobuf:"bytes,5,opt,name=State" json:"State,omitempty"`
+	ClusterID  *uint64 `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	To         *string `protobuf:"bytes,8,opt,name=To" json:"To,omitempty"`
+	StoreID    *uint64 `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	ToStoreID  *uint64 `protobuf:"fixed64,10,opt,name=ToStoreID" json:"ToStoreID,omitempty"`
+	SnapshotID *uint64 `protobuf:"fixed64,11,opt,name=SnapshotID" json:"SnapshotID,omitempty"`
 	// The leader's term.
-	Term          *uint64 `protobuf:"varint,12,opt,name=Term" json:"Term,omitempty"`
+	Term *uint64 `protobuf:"varint,12,opt,name=Term" json:"Term,omitempty"`
+	// The size of the file, and where in it the piece belongs.
+	Size          *uint64 `protobuf:"varint,13,opt,name=Size" json:"Size,omitempty"`
+	Offset        *uint64 `protobuf:"varint,14,opt,name=Offset" json:"Offset,omitempty"`
 	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -962,9 +1001,30 @@ func (x *SnapshotRecoveryRequest) GetToStoreID() uint64 {
 	return 0
 }
 
+func (x *SnapshotRecoveryRequest) GetSnapshotID() uint64 {
+	if x != nil && x.SnapshotID != nil {
+		return *x.SnapshotID
+	}
+	return 0
+}
+
 func (x *SnapshotRecoveryRequest) GetTerm() uint64 {
 	if x != nil && x.Term != nil {
 		return *x.Term
+	}
+	return 0
+}
+
+func (x *SnapshotRecoveryRequest) GetSize() uint64 {
+	if x != nil && x.Size != nil {
+		return *x.Size
+	}
+	return 0
+}
+
+func (x *SnapshotRecoveryRequest) GetOffset() uint64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
 	}
 	return 0
 }
@@ -977,15 +1037,17 @@ func (x *SnapshotRecoveryRequest) GetChecksum() uint32 {
 }
 
 type SnapshotRecoveryResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Term          *uint64                `protobuf:"varint,1,opt,name=Term" json:"Term,omitempty"`
-	Success       *bool                  `protobuf:"varint,2,opt,name=Success" json:"Success,omitempty"`
-	CommitIndex   *uint64                `protobuf:"varint,3,opt,name=CommitIndex" json:"CommitIndex,omitempty"`
-	ClusterID     *uint64                `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
-	From          *string                `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
-	StoreID       *uint64                `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
-	Refused       *uint32                `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
-	Checksum      *uint32                `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Term        *uint64                `protobuf:"varint,1,opt,name=Term" json:"Term,omitempty"`
+	Success     *bool                  `protobuf:"varint,2,opt,name=Success" json:"Success,omitempty"`
+	CommitIndex *uint64                `protobuf:"varint,3,opt,name=CommitIndex" json:"CommitIndex,omitempty"`
+	ClusterID   *uint64                `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	From        *string                `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
+	StoreID     *uint64                `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	Refused     *uint32                `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
+	// How many bytes of the file the sender holds.
+	Offset        *uint64 `protobuf:"varint,14,opt,name=Offset" json:"Offset,omitempty"`
+	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1069,7 +1131,201 @@ func (x *SnapshotRecoveryResponse) GetRefused() uint32 {
 	return 0
 }
 
+func (x *SnapshotRecoveryResponse) GetOffset() uint64 {
+	if x != nil && x.Offset != nil {
+		return *x.Offset
+	}
+	return 0
+}
+
 func (x *SnapshotRecoveryResponse) GetChecksum() uint32 {
+	if x != nil && x.Checksum != nil {
+		return *x.Checksum
+	}
+	return 0
+}
+
+// TimeoutNowRequest is a leader's word that the addressee should stand for
+// election at once (dissertation 3.10).
+type TimeoutNowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          *uint64                `protobuf:"varint,1,opt,name=Term" json:"Term,omitempty"`
+	LeaderName    *string                `protobuf:"bytes,2,opt,name=LeaderName" json:"LeaderName,omitempty"`
+	ClusterID     *uint64                `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	To            *string                `protobuf:"bytes,8,opt,name=To" json:"To,omitempty"`
+	StoreID       *uint64                `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	ToStoreID     *uint64                `protobuf:"fixed64,10,opt,name=ToStoreID" json:"ToStoreID,omitempty"`
+	Checksum      *uint32                `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeoutNowRequest) Reset() {
+	*x = TimeoutNowRequest{}
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeoutNowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeoutNowRequest) ProtoMessage() {}
+
+func (x *TimeoutNowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeoutNowRequest.ProtoReflect.Descriptor instead.
+func (*TimeoutNowRequest) Descriptor() ([]byte, []int) {
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TimeoutNowRequest) GetTerm() uint64 {
+	if x != nil && x.Term != nil {
+		return *x.Term
+	}
+	return 0
+}
+
+func (x *TimeoutNowRequest) GetLeaderName() string {
+	if x != nil && x.LeaderName != nil {
+		return *x.LeaderName
+	}
+	return ""
+}
+
+func (x *TimeoutNowRequest) GetClusterID() uint64 {
+	if x != nil && x.ClusterID != nil {
+		return *x.ClusterID
+	}
+	return 0
+}
+
+func (x *TimeoutNowRequest) GetTo() string {
+	if x != nil && x.To != nil {
+		return *x.To
+	}
+	return ""
+}
+
+func (x *TimeoutNowRequest) GetStoreID() uint64 {
+	if x != nil && x.StoreID != nil {
+		return *x.StoreID
+	}
+	return 0
+}
+
+func (x *TimeoutNowRequest) GetToStoreID() uint64 {
+	if x != nil && x.ToStoreID != nil {
+		return *x.ToStoreID
+	}
+	return 0
+}
+
+func (x *TimeoutNowRequest) GetChecksum() uint32 {
+	if x != nil && x.Checksum != nil {
+		return *x.Checksum
+	}
+	return 0
+}
+
+type TimeoutNowResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Term  *uint64                `protobuf:"varint,1,opt,name=Term" json:"Term,omitempty"`
+	// The sender stands for election.
+	Success       *bool   `protobuf:"varint,2,opt,name=Success" json:"Success,omitempty"`
+	ClusterID     *uint64 `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	From          *string `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
+	StoreID       *uint64 `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	Refused       *uint32 `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
+	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeoutNowResponse) Reset() {
+	*x = TimeoutNowResponse{}
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeoutNowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeoutNowResponse) ProtoMessage() {}
+
+func (x *TimeoutNowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeoutNowResponse.ProtoReflect.Descriptor instead.
+func (*TimeoutNowResponse) Descriptor() ([]byte, []int) {
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TimeoutNowResponse) GetTerm() uint64 {
+	if x != nil && x.Term != nil {
+		return *x.Term
+	}
+	return 0
+}
+
+func (x *TimeoutNowResponse) GetSuccess() bool {
+	if x != nil && x.Success != nil {
+		return *x.Success
+	}
+	return false
+}
+
+func (x *TimeoutNowResponse) GetClusterID() uint64 {
+	if x != nil && x.ClusterID != nil {
+		return *x.ClusterID
+	}
+	return 0
+}
+
+func (x *TimeoutNowResponse) GetFrom() string {
+	if x != nil && x.From != nil {
+		return *x.From
+	}
+	return ""
+}
+
+func (x *TimeoutNowResponse) GetStoreID() uint64 {
+	if x != nil && x.StoreID != nil {
+		return *x.StoreID
+	}
+	return 0
+}
+
+func (x *TimeoutNowResponse) GetRefused() uint32 {
+	if x != nil && x.Refused != nil {
+		return *x.Refused
+	}
+	return 0
+}
+
+func (x *TimeoutNowResponse) GetChecksum() uint32 {
 	if x != nil && x.Checksum != nil {
 		return *x.Checksum
 	}
@@ -1089,13 +1345,17 @@ type Configuration struct {
 	// The digest of the names of the cluster's initial configuration, by which a
 	// server that was started with it, and never heard of since, knows the cluster.
 	InitialDigest *uint64 `protobuf:"fixed64,5,opt,name=InitialDigest" json:"InitialDigest,omitempty"`
+	// The intents up to this one are taken up: the index of the entry whose Apply
+	// asked for it, and its number among those of that entry.
+	TakenIndex    *uint64 `protobuf:"varint,6,opt,name=TakenIndex" json:"TakenIndex,omitempty"`
+	TakenNumber   *uint32 `protobuf:"varint,7,opt,name=TakenNumber" json:"TakenNumber,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[9]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1367,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[9]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1380,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{9}
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Configuration) GetMembers() []*Member {
@@ -1158,6 +1418,159 @@ func (x *Configuration) GetInitialDigest() uint64 {
 	return 0
 }
 
+func (x *Configuration) GetTakenIndex() uint64 {
+	if x != nil && x.TakenIndex != nil {
+		return *x.TakenIndex
+	}
+	return 0
+}
+
+func (x *Configuration) GetTakenNumber() uint32 {
+	if x != nil && x.TakenNumber != nil {
+		return *x.TakenNumber
+	}
+	return 0
+}
+
+// Intent is a change of the configuration that an Apply asked for.
+type Intent struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Index            *uint64                `protobuf:"varint,1,opt,name=Index" json:"Index,omitempty"`
+	Number           *uint32                `protobuf:"varint,2,opt,name=Number" json:"Number,omitempty"`
+	Remove           *bool                  `protobuf:"varint,3,opt,name=Remove" json:"Remove,omitempty"`
+	Name             *string                `protobuf:"bytes,4,opt,name=Name" json:"Name,omitempty"`
+	ConnectionString *string                `protobuf:"bytes,5,opt,name=ConnectionString" json:"ConnectionString,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Intent) Reset() {
+	*x = Intent{}
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Intent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Intent) ProtoMessage() {}
+
+func (x *Intent) ProtoReflect() protoreflect.Message {
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Intent.ProtoReflect.Descriptor instead.
+func (*Intent) Descriptor() ([]byte, []int) {
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Intent) GetIndex() uint64 {
+	if x != nil && x.Index != nil {
+		return *x.Index
+	}
+	return 0
+}
+
+func (x *Intent) GetNumber() uint32 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
+}
+
+func (x *Intent) GetRemove() bool {
+	if x != nil && x.Remove != nil {
+		return *x.Remove
+	}
+	return false
+}
+
+func (x *Intent) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *Intent) GetConnectionString() string {
+	if x != nil && x.ConnectionString != nil {
+		return *x.ConnectionString
+	}
+	return ""
+}
+
+// ClusterState is what the log up to a snapshot says about the cluster itself.
+type ClusterState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Configuration *Configuration         `protobuf:"bytes,1,opt,name=Configuration" json:"Configuration,omitempty"`
+	// The index of the configuration's entry.
+	ConfigurationIndex *uint64   `protobuf:"varint,2,opt,name=ConfigurationIndex" json:"ConfigurationIndex,omitempty"`
+	Intents            []*Intent `protobuf:"bytes,3,rep,name=Intents" json:"Intents,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ClusterState) Reset() {
+	*x = ClusterState{}
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterState) ProtoMessage() {}
+
+func (x *ClusterState) ProtoReflect() protoreflect.Message {
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
+func (*ClusterState) Descriptor() ([]byte, []int) {
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ClusterState) GetConfiguration() *Configuration {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+func (x *ClusterState) GetConfigurationIndex() uint64 {
+	if x != nil && x.ConfigurationIndex != nil {
+		return *x.ConfigurationIndex
+	}
+	return 0
+}
+
+func (x *ClusterState) GetIntents() []*Intent {
+	if x != nil {
+		return x.Intents
+	}
+	return nil
+}
+
 type Member struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Name             *string                `protobuf:"bytes,1,opt,name=Name" json:"Name,omitempty"`
@@ -1174,7 +1587,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[10]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1599,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[10]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1612,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{10}
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Member) GetName() string {
@@ -1247,7 +1660,7 @@ type SnapshotRecoveryRequest_Peer struct {
 
 func (x *SnapshotRecoveryRequest_Peer) Reset() {
 	*x = SnapshotRecoveryRequest_Peer{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1672,7 @@ func (x *SnapshotRecoveryRequest_Peer) String() string {
 func (*SnapshotRecoveryRequest_Peer) ProtoMessage() {}
 
 func (x *SnapshotRecoveryRequest_Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1769,7 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\aRefused\x18\n" +
 	" \x01(\rR\aRefused\x12\x18\n" +
 	"\aPreVote\x18\r \x01(\bR\aPreVote\x12\x1a\n" +
-	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\x81\x02\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xb5\x02\n" +
 	"\x0fSnapshotRequest\x12\x1e\n" +
 	"\n" +
 	"LeaderName\x18\x01 \x01(\tR\n" +
@@ -1367,9 +1780,13 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\x02To\x18\b \x01(\tR\x02To\x12\x18\n" +
 	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x1c\n" +
 	"\tToStoreID\x18\n" +
-	" \x01(\x06R\tToStoreID\x12\x12\n" +
-	"\x04Term\x18\f \x01(\x04R\x04Term\x12\x1a\n" +
-	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xc2\x01\n" +
+	" \x01(\x06R\tToStoreID\x12\x1e\n" +
+	"\n" +
+	"SnapshotID\x18\v \x01(\x06R\n" +
+	"SnapshotID\x12\x12\n" +
+	"\x04Term\x18\f \x01(\x04R\x04Term\x12\x12\n" +
+	"\x04Size\x18\r \x01(\x04R\x04Size\x12\x1a\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xfc\x01\n" +
 	"\x10SnapshotResponse\x12\x18\n" +
 	"\aSuccess\x18\x01 \x01(\bR\aSuccess\x12\x1c\n" +
 	"\tClusterID\x18\a \x01(\x06R\tClusterID\x12\x12\n" +
@@ -1377,8 +1794,10 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x18\n" +
 	"\aRefused\x18\n" +
 	" \x01(\rR\aRefused\x12\x12\n" +
-	"\x04Term\x18\f \x01(\x04R\x04Term\x12\x1a\n" +
-	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xa5\x03\n" +
+	"\x04Term\x18\f \x01(\x04R\x04Term\x12 \n" +
+	"\vCommitIndex\x18\r \x01(\x04R\vCommitIndex\x12\x16\n" +
+	"\x06Offset\x18\x0e \x01(\x04R\x06Offset\x12\x1a\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xf1\x03\n" +
 	"\x17SnapshotRecoveryRequest\x12\x1e\n" +
 	"\n" +
 	"LeaderName\x18\x01 \x01(\tR\n" +
@@ -1391,12 +1810,17 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\x02To\x18\b \x01(\tR\x02To\x12\x18\n" +
 	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x1c\n" +
 	"\tToStoreID\x18\n" +
-	" \x01(\x06R\tToStoreID\x12\x12\n" +
-	"\x04Term\x18\f \x01(\x04R\x04Term\x12\x1a\n" +
+	" \x01(\x06R\tToStoreID\x12\x1e\n" +
+	"\n" +
+	"SnapshotID\x18\v \x01(\x06R\n" +
+	"SnapshotID\x12\x12\n" +
+	"\x04Term\x18\f \x01(\x04R\x04Term\x12\x12\n" +
+	"\x04Size\x18\r \x01(\x04R\x04Size\x12\x16\n" +
+	"\x06Offset\x18\x0e \x01(\x04R\x06Offset\x12\x1a\n" +
 	"\bChecksum\x18\x0f \x01(\aR\bChecksum\x1aF\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04Name\x18\x01 \x01(\tR\x04Name\x12*\n" +
-	"\x10ConnectionString\x18\x02 \x01(\tR\x10ConnectionString\"\xec\x01\n" +
+	"\x10ConnectionString\x18\x02 \x01(\tR\x10ConnectionString\"\x84\x02\n" +
 	"\x18SnapshotRecoveryResponse\x12\x12\n" +
 	"\x04Term\x18\x01 \x01(\x04R\x04Term\x12\x18\n" +
 	"\aSuccess\x18\x02 \x01(\bR\aSuccess\x12 \n" +
@@ -1405,14 +1829,49 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\x04From\x18\b \x01(\tR\x04From\x12\x18\n" +
 	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x18\n" +
 	"\aRefused\x18\n" +
+	" \x01(\rR\aRefused\x12\x16\n" +
+	"\x06Offset\x18\x0e \x01(\x04R\x06Offset\x12\x1a\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xc9\x01\n" +
+	"\x11TimeoutNowRequest\x12\x12\n" +
+	"\x04Term\x18\x01 \x01(\x04R\x04Term\x12\x1e\n" +
+	"\n" +
+	"LeaderName\x18\x02 \x01(\tR\n" +
+	"LeaderName\x12\x1c\n" +
+	"\tClusterID\x18\a \x01(\x06R\tClusterID\x12\x0e\n" +
+	"\x02To\x18\b \x01(\tR\x02To\x12\x18\n" +
+	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x1c\n" +
+	"\tToStoreID\x18\n" +
+	" \x01(\x06R\tToStoreID\x12\x1a\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xc4\x01\n" +
+	"\x12TimeoutNowResponse\x12\x12\n" +
+	"\x04Term\x18\x01 \x01(\x04R\x04Term\x12\x18\n" +
+	"\aSuccess\x18\x02 \x01(\bR\aSuccess\x12\x1c\n" +
+	"\tClusterID\x18\a \x01(\x06R\tClusterID\x12\x12\n" +
+	"\x04From\x18\b \x01(\tR\x04From\x12\x18\n" +
+	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x18\n" +
+	"\aRefused\x18\n" +
 	" \x01(\rR\aRefused\x12\x1a\n" +
-	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xb3\x01\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xf5\x01\n" +
 	"\rConfiguration\x12*\n" +
 	"\aMembers\x18\x01 \x03(\v2\x10.protobuf.MemberR\aMembers\x12\x1c\n" +
 	"\tClusterID\x18\x02 \x01(\x06R\tClusterID\x12\x14\n" +
 	"\x05Cause\x18\x03 \x01(\tR\x05Cause\x12\x1c\n" +
 	"\tCauseNode\x18\x04 \x01(\tR\tCauseNode\x12$\n" +
-	"\rInitialDigest\x18\x05 \x01(\x06R\rInitialDigest\"\x9a\x01\n" +
+	"\rInitialDigest\x18\x05 \x01(\x06R\rInitialDigest\x12\x1e\n" +
+	"\n" +
+	"TakenIndex\x18\x06 \x01(\x04R\n" +
+	"TakenIndex\x12 \n" +
+	"\vTakenNumber\x18\a \x01(\rR\vTakenNumber\"\x8e\x01\n" +
+	"\x06Intent\x12\x14\n" +
+	"\x05Index\x18\x01 \x01(\x04R\x05Index\x12\x16\n" +
+	"\x06Number\x18\x02 \x01(\rR\x06Number\x12\x16\n" +
+	"\x06Remove\x18\x03 \x01(\bR\x06Remove\x12\x12\n" +
+	"\x04Name\x18\x04 \x01(\tR\x04Name\x12*\n" +
+	"\x10ConnectionString\x18\x05 \x01(\tR\x10ConnectionString\"\xa9\x01\n" +
+	"\fClusterState\x12=\n" +
+	"\rConfiguration\x18\x01 \x01(\v2\x17.protobuf.ConfigurationR\rConfiguration\x12.\n" +
+	"\x12ConfigurationIndex\x18\x02 \x01(\x04R\x12ConfigurationIndex\x12*\n" +
+	"\aIntents\x18\x03 \x03(\v2\x10.protobuf.IntentR\aIntents\"\x9a\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04Name\x18\x01 \x01(\tR\x04Name\x12*\n" +
 	"\x10ConnectionString\x18\x02 \x01(\tR\x10ConnectionString\x12 \n" +
@@ -1432,7 +1891,7 @@ func file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP() []byte {
 	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescData
 }
 
-var file_github_com_goraft_raft_protobuf_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_github_com_goraft_raft_protobuf_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_github_com_goraft_raft_protobuf_raft_proto_goTypes = []any{
 	(*LogEntry)(nil),                     // 0: protobuf.LogEntry
 	(*AppendEntriesRequest)(nil),         // 1: protobuf.AppendEntriesRequest
@@ -1443,19 +1902,25 @@ var file_github_com_goraft_raft_protobuf_raft_proto_goTypes = []any{
 	(*SnapshotResponse)(nil),             // 6: protobuf.SnapshotResponse
 	(*SnapshotRecoveryRequest)(nil),      // 7: protobuf.SnapshotRecoveryRequest
 	(*SnapshotRecoveryResponse)(nil),     // 8: protobuf.SnapshotRecoveryResponse
-	(*Configuration)(nil),                // 9: protobuf.Configuration
-	(*Member)(nil),                       // 10: protobuf.Member
-	(*SnapshotRecoveryRequest_Peer)(nil), // 11: protobuf.SnapshotRecoveryRequest.Peer
+	(*TimeoutNowRequest)(nil),            // 9: protobuf.TimeoutNowRequest
+	(*TimeoutNowResponse)(nil),           // 10: protobuf.TimeoutNowResponse
+	(*Configuration)(nil),                // 11: protobuf.Configuration
+	(*Intent)(nil),                       // 12: protobuf.Intent
+	(*ClusterState)(nil),                 // 13: protobuf.ClusterState
+	(*Member)(nil),                       // 14: protobuf.Member
+	(*SnapshotRecoveryRequest_Peer)(nil), // 15: protobuf.SnapshotRecoveryRequest.Peer
 }
 var file_github_com_goraft_raft_protobuf_raft_proto_depIdxs = []int32{
 	0,  // 0: protobuf.AppendEntriesRequest.Entries:type_name -> protobuf.LogEntry
-	11, // 1: protobuf.SnapshotRecoveryRequest.Peers:type_name -> protobuf.SnapshotRecoveryRequest.Peer
-	10, // 2: protobuf.Configuration.Members:type_name -> protobuf.Member
-	3,  // [3:3] is the sub-list for method output_type
-	3,  // [3:3] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	15, // 1: protobuf.SnapshotRecoveryRequest.Peers:type_name -> protobuf.SnapshotRecoveryRequest.Peer
+	14, // 2: protobuf.Configuration.Members:type_name -> protobuf.Member
+	11, // 3: protobuf.ClusterState.Configuration:type_name -> protobuf.Configuration
+	12, // 4: protobuf.ClusterState.Intents:type_name -> protobuf.Intent
+	5,  // [5:5] is the sub-list for method output_type
+	5,  // [5:5] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_github_com_goraft_raft_protobuf_raft_proto_init() }
@@ -1469,7 +1934,7 @@ func file_github_com_goraft_raft_protobuf_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_github_com_goraft_raft_protobuf_raft_proto_rawDesc), len(file_github_com_goraft_raft_protobuf_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
