@@ -97,6 +97,7 @@ func (s *server) initialize() error {
 	s.lifecycle.run.Store(r)
 	s.lifecycle.state.Store(phaseInitialized)
 	r.replay(replica)
+	r.log.Debug("raft: initialized", "path", s.path, "term", replica.term, "last", replica.log.end, "commit", replica.commitIndex)
 	if r.ctx.Err() != nil {
 		r.abandon()
 		s.lifecycle.state.Store(phaseStopped)

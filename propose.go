@@ -112,6 +112,7 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 	if err := validMember(c.Name, c.ConnectionString); err != nil {
 		return nil, failure(err, ErrNotApplied)
 	}
+	r.log.Debug("raft: asked for a join", "member", c.Name, "address", c.ConnectionString)
 	if c.Name == s.name && s.unbound() {
 		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
 			return nil, err
@@ -170,6 +171,7 @@ func (s *server) AddPeer(name string, connectionString string) error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return ErrReentrant
 	}
+	s.options.logger.Debug("raft: asked to add a peer", "server", s.name, "member", name, "address", connectionString)
 	change := &change{name: name, connectionString: connectionString, cause: (&DefaultJoinCommand{}).CommandName(), done: make(chan error, 1)}
 	r, err := s.prepared(func(l *eventLoop) { l.addPeer(change) })
 	if err != nil {

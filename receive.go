@@ -32,6 +32,7 @@ func (s *server) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
 	if r == nil || req == nil {
 		return nil
 	}
+	r.log.Log(r.ctx, levelTrace, "raft: asked for a vote", "candidate", req.CandidateName, "term", req.Term, "preVote", req.PreVote)
 	copied := *req
 	call := &voteCall{req: &copied, answer: make(chan *RequestVoteResponse, 1)}
 	if s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(call) {
