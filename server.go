@@ -35,8 +35,8 @@ type Lifecycle interface {
 	// Start does it if it was not done.
 	Init() error
 	// Start begins to take part in the cluster. The errors are those of the
-	// directory (see package internal/wal's in docs/durability.md) and of calls
-	// in the wrong order.
+	// directory (ErrCorrupt, ErrForeignLog, ErrFormat, ErrLocked and those of the
+	// system) and of calls in the wrong order.
 	Start() error
 	// Stop ends every goroutine and closes the directory. It may be called any
 	// number of times, from anywhere, and returns within two election timeouts;
