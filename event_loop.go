@@ -105,6 +105,10 @@ func (l *eventLoop) decide(event any) {
 		l.appendEntries(event)
 	case *voteCall:
 		l.requestVote(event)
+	case *snapshotCall:
+		l.requestSnapshot(event)
+	case *timeoutNowCall:
+		l.timeoutNow(event)
 	case written:
 		l.wrote(event)
 	case control:

@@ -86,6 +86,8 @@ type goraftServer interface {
 	SetTransporter(t raft.Transporter)
 	AppendEntries(req *raft.AppendEntriesRequest) *raft.AppendEntriesResponse
 	RequestVote(req *raft.RequestVoteRequest) *raft.RequestVoteResponse
+	RequestSnapshot(req *raft.SnapshotRequest) *raft.SnapshotResponse
+	SnapshotRecoveryRequest(req *raft.SnapshotRecoveryRequest) *raft.SnapshotRecoveryResponse
 	AddPeer(name string, connectiongString string) error
 	Peers() map[string]*raft.Peer
 	Init() error

@@ -80,9 +80,11 @@ type HTTPTransporter struct {
 }
 
 var (
-	_ Transporter        = (*HTTPTransporter)(nil)
-	_ ContextTransporter = (*HTTPTransporter)(nil)
-	_ AppendStreamer     = (*HTTPTransporter)(nil)
+	_ Transporter         = (*HTTPTransporter)(nil)
+	_ ContextTransporter  = (*HTTPTransporter)(nil)
+	_ AppendStreamer      = (*HTTPTransporter)(nil)
+	_ SnapshotTransporter = (*HTTPTransporter)(nil)
+	_ TransferTransporter = (*HTTPTransporter)(nil)
 )
 
 // NewHTTPTransporter returns a transporter whose paths begin with prefix, such
@@ -124,8 +126,11 @@ func (t *HTTPTransporter) RequestVotePath() string { return t.prefix + "/request
 // SnapshotPath is where offers of a snapshot are posted.
 func (t *HTTPTransporter) SnapshotPath() string { return t.prefix + "/snapshot" }
 
-// SnapshotRecoveryPath is where snapshots are posted.
+// SnapshotRecoveryPath is where the pieces of snapshots are posted.
 func (t *HTTPTransporter) SnapshotRecoveryPath() string { return t.prefix + "/snapshotRecovery" }
+
+// TimeoutNowPath is where a leader posts that the addressee should stand.
+func (t *HTTPTransporter) TimeoutNowPath() string { return t.prefix + "/timeoutNow" }
 
 // StreamPath is where streams of AppendEntries requests are opened.
 func (t *HTTPTransporter) StreamPath() string { return t.prefix + "/stream" }
@@ -156,25 +161,14 @@ func (t *HTTPTransporter) SendAppendEntriesRequest(server Server, peer *Peer, re
 
 // SendSnapshotRequest offers the peer a snapshot; nil means no answer.
 func (t *HTTPTransporter) SendSnapshotRequest(server Server, peer *Peer, req *SnapshotRequest) *SnapshotResponse {
-	resp := &SnapshotResponse{}
-	if err := t.call(context.Background(), peer, t.SnapshotPath(), req, resp); err != nil {
-		return nil
-	}
-	if checkSender(server, peer, resp.From) != nil {
-		return nil
-	}
+	resp, _ := t.RequestSnapshotContext(context.Background(), server, peer, req)
 	return resp
 }
 
-// SendSnapshotRecoveryRequest sends the peer a snapshot; nil means no answer.
+// SendSnapshotRecoveryRequest sends the peer a piece of a snapshot, or a whole
+// one; nil means no answer.
 func (t *HTTPTransporter) SendSnapshotRecoveryRequest(server Server, peer *Peer, req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse {
-	resp := &SnapshotRecoveryResponse{}
-	if err := t.call(context.Background(), peer, t.SnapshotRecoveryPath(), req, resp); err != nil {
-		return nil
-	}
-	if checkSender(server, peer, resp.From) != nil {
-		return nil
-	}
+	resp, _ := t.SnapshotRecoveryContext(context.Background(), server, peer, req)
 	return resp
 }
 
@@ -182,10 +176,7 @@ func (t *HTTPTransporter) SendSnapshotRecoveryRequest(server Server, peer *Peer,
 // or at the transporter's timeout, whichever is earlier.
 func (t *HTTPTransporter) RequestVoteContext(ctx context.Context, server Server, peer *Peer, req *RequestVoteRequest) (*RequestVoteResponse, error) {
 	resp := &RequestVoteResponse{}
-	if err := t.call(ctx, peer, t.RequestVotePath(), req, resp); err != nil {
-		return nil, err
-	}
-	if err := checkSender(server, peer, resp.From); err != nil {
+	if err := t.call(ctx, server, peer, t.RequestVotePath(), req, resp, &resp.From); err != nil {
 		return nil, err
 	}
 	return resp, nil
@@ -195,21 +186,50 @@ func (t *HTTPTransporter) RequestVoteContext(ctx context.Context, server Server,
 // with the context or at the transporter's timeout, whichever is earlier.
 func (t *HTTPTransporter) AppendEntriesContext(ctx context.Context, server Server, peer *Peer, req *AppendEntriesRequest) (*AppendEntriesResponse, error) {
 	resp := &AppendEntriesResponse{}
-	if err := t.call(ctx, peer, t.AppendEntriesPath(), req, resp); err != nil {
-		return nil, err
-	}
-	if err := checkSender(server, peer, resp.From); err != nil {
+	if err := t.call(ctx, server, peer, t.AppendEntriesPath(), req, resp, &resp.From); err != nil {
 		return nil, err
 	}
 	return resp, nil
 }
 
-// call posts the request and reads the answer into resp.
-func (t *HTTPTransporter) call(ctx context.Context, peer *Peer, path string, req, resp message) error {
+// RequestSnapshotContext offers the peer a snapshot. The call ends with the
+// context or at the transporter's timeout, whichever is earlier.
+func (t *HTTPTransporter) RequestSnapshotContext(ctx context.Context, server Server, peer *Peer, req *SnapshotRequest) (*SnapshotResponse, error) {
+	resp := &SnapshotResponse{}
+	if err := t.call(ctx, server, peer, t.SnapshotPath(), req, resp, &resp.From); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// SnapshotRecoveryContext sends the peer a piece of a snapshot, on a connection
+// that no heartbeat waits behind. The call ends with the context or at the
+// transporter's timeout and the time for the piece, whichever is earlier.
+func (t *HTTPTransporter) SnapshotRecoveryContext(ctx context.Context, server Server, peer *Peer, req *SnapshotRecoveryRequest) (*SnapshotRecoveryResponse, error) {
+	resp := &SnapshotRecoveryResponse{}
+	if err := t.call(ctx, server, peer, t.SnapshotRecoveryPath(), req, resp, &resp.From); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// TimeoutNowContext tells the peer to stand for election. The call ends with the
+// context or at the transporter's timeout, whichever is earlier.
+func (t *HTTPTransporter) TimeoutNowContext(ctx context.Context, server Server, peer *Peer, req *TimeoutNowRequest) (*TimeoutNowResponse, error) {
+	resp := &TimeoutNowResponse{}
+	if err := t.call(ctx, server, peer, t.TimeoutNowPath(), req, resp, &resp.From); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// call posts the request and reads into resp the peer's answer, which says in
+// from who gave it.
+func (t *HTTPTransporter) call(ctx context.Context, server Server, peer *Peer, path string, req, resp message, from *string) error {
 	if err := t.post(ctx, peer.ConnectionString, path, req.appendTo(nil), resp); err != nil {
 		return fmt.Errorf("raft: peer %s: %w", peer.Name, err)
 	}
-	return nil
+	return checkSender(server, peer, *from)
 }
 
 func (t *HTTPTransporter) post(ctx context.Context, connectionString, path string, body []byte, resp message) error {

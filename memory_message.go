@@ -25,7 +25,7 @@ const (
 	AsJSON
 )
 
-// codable is what all eight messages are.
+// codable is what all messages are.
 type codable interface {
 	Encode(w io.Writer) (int, error)
 	Decode(r io.Reader) (int, error)
@@ -74,6 +74,10 @@ func copyMessage(message any, form MessageForm, bare, deep bool) (any, error) {
 	case *SnapshotResponse:
 		return clone(m), nil
 	case *SnapshotRecoveryResponse:
+		return clone(m), nil
+	case *TimeoutNowRequest:
+		return clone(m), nil
+	case *TimeoutNowResponse:
 		return clone(m), nil
 	case streamOpening, streamOpened:
 		return m, nil
@@ -157,8 +161,12 @@ func freshOf(m codable) codable {
 		return new(SnapshotResponse)
 	case *SnapshotRecoveryRequest:
 		return new(SnapshotRecoveryRequest)
-	default:
+	case *SnapshotRecoveryResponse:
 		return new(SnapshotRecoveryResponse)
+	case *TimeoutNowRequest:
+		return new(TimeoutNowRequest)
+	default:
+		return new(TimeoutNowResponse)
 	}
 }
 
@@ -181,8 +189,12 @@ func rankOf(message any) int {
 		return 7
 	case *SnapshotRecoveryResponse:
 		return 8
+	case *TimeoutNowRequest:
+		return 9
+	case *TimeoutNowResponse:
+		return 10
 	}
-	return 9
+	return 11
 }
 
 // spoil overwrites what a server may not use any more when it has answered a
@@ -200,7 +212,11 @@ func spoil(message any) {
 		*m = RequestVoteRequest{Term: ^uint64(0), CandidateName: "spoiled"}
 	case *SnapshotRecoveryRequest:
 		fill(m.State, junk)
-		*m = SnapshotRecoveryRequest{LeaderName: "spoiled"}
+		*m = SnapshotRecoveryRequest{LeaderName: "spoiled", Term: ^uint64(0)}
+	case *SnapshotRequest:
+		*m = SnapshotRequest{LeaderName: "spoiled", Term: ^uint64(0)}
+	case *TimeoutNowRequest:
+		*m = TimeoutNowRequest{LeaderName: "spoiled", Term: ^uint64(0)}
 	}
 }
 

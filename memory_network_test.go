@@ -19,16 +19,34 @@ import (
 // memoryFake answers as its functions do and remembers what it got.
 type memoryFake struct {
 	Server
-	vote   func(*RequestVoteRequest) *RequestVoteResponse
-	append func(*AppendEntriesRequest) *AppendEntriesResponse
-	mu     sync.Mutex
-	got    []*AppendEntriesRequest
+	vote    func(*RequestVoteRequest) *RequestVoteResponse
+	append  func(*AppendEntriesRequest) *AppendEntriesResponse
+	offer   func(*SnapshotRequest) *SnapshotResponse
+	recover func(*SnapshotRecoveryRequest) *SnapshotRecoveryResponse
+	timeout func(*TimeoutNowRequest) *TimeoutNowResponse
+	mu      sync.Mutex
+	got     []*AppendEntriesRequest
 }
 
 func (f *memoryFake) RequestVote(req *RequestVoteRequest) *RequestVoteResponse { return f.vote(req) }
 
 func (f *memoryFake) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
 	return f.append(req)
+}
+
+func (f *memoryFake) RequestSnapshot(req *SnapshotRequest) *SnapshotResponse {
+	if f.offer == nil {
+		return nil
+	}
+	return f.offer(req)
+}
+
+func (f *memoryFake) SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse {
+	return f.recover(req)
+}
+
+func (f *memoryFake) TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse {
+	return f.timeout(req)
 }
 
 // memoryStreamFake takes streams, too.
@@ -107,7 +125,7 @@ func TestMemoryCall(t *testing.T) {
 
 		_, err = a.RequestVoteContext(t.Context(), nil, &Peer{Name: "nobody"}, &RequestVoteRequest{})
 		require.Error(t, err)
-		require.Nil(t, a.SendSnapshotRequest(nil, toB, &SnapshotRequest{}), "a server without snapshots")
+		require.Nil(t, a.SendSnapshotRequest(nil, toB, &SnapshotRequest{}), "a server that is not running")
 	})
 }
 

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// MemoryTransporter is one server's end of a MemoryNetwork: a Transporter that is
-// a ContextTransporter and an AppendStreamer as well.
+// MemoryTransporter is one server's end of a MemoryNetwork: a Transporter with
+// all optional abilities.
 type MemoryTransporter struct {
 	network *MemoryNetwork
 	name    string
@@ -19,9 +19,11 @@ type MemoryTransporter struct {
 }
 
 var (
-	_ Transporter        = (*MemoryTransporter)(nil)
-	_ ContextTransporter = (*MemoryTransporter)(nil)
-	_ AppendStreamer     = (*MemoryTransporter)(nil)
+	_ Transporter         = (*MemoryTransporter)(nil)
+	_ ContextTransporter  = (*MemoryTransporter)(nil)
+	_ AppendStreamer      = (*MemoryTransporter)(nil)
+	_ SnapshotTransporter = (*MemoryTransporter)(nil)
+	_ TransferTransporter = (*MemoryTransporter)(nil)
 )
 
 // Transporter returns a new end of the network for the server of that name. It
@@ -138,6 +140,21 @@ func (t *MemoryTransporter) RequestVoteContext(ctx context.Context, _ Server, pe
 // AppendEntriesContext is ContextTransporter's.
 func (t *MemoryTransporter) AppendEntriesContext(ctx context.Context, _ Server, peer *Peer, req *AppendEntriesRequest) (*AppendEntriesResponse, error) {
 	return callFor[*AppendEntriesResponse](ctx, t, peer, req, false)
+}
+
+// RequestSnapshotContext is SnapshotTransporter's.
+func (t *MemoryTransporter) RequestSnapshotContext(ctx context.Context, _ Server, peer *Peer, req *SnapshotRequest) (*SnapshotResponse, error) {
+	return callFor[*SnapshotResponse](ctx, t, peer, req, false)
+}
+
+// SnapshotRecoveryContext is SnapshotTransporter's.
+func (t *MemoryTransporter) SnapshotRecoveryContext(ctx context.Context, _ Server, peer *Peer, req *SnapshotRecoveryRequest) (*SnapshotRecoveryResponse, error) {
+	return callFor[*SnapshotRecoveryResponse](ctx, t, peer, req, false)
+}
+
+// TimeoutNowContext is TransferTransporter's.
+func (t *MemoryTransporter) TimeoutNowContext(ctx context.Context, _ Server, peer *Peer, req *TimeoutNowRequest) (*TimeoutNowResponse, error) {
+	return callFor[*TimeoutNowResponse](ctx, t, peer, req, false)
 }
 
 // timedCall is a call without a context.
@@ -264,12 +281,6 @@ type (
 	}
 )
 
-// snapshotReceiver is what a Server is that takes snapshots.
-type snapshotReceiver interface {
-	RequestSnapshot(req *SnapshotRequest) *SnapshotResponse
-	SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse
-}
-
 // handle gives a request to a server. The answer is a response or an error.
 func handle(host *MemoryTransporter, server Server, req any) any {
 	switch req := req.(type) {
@@ -278,13 +289,11 @@ func handle(host *MemoryTransporter, server Server, req any) any {
 	case *AppendEntriesRequest:
 		return answerOf(server.AppendEntries(req))
 	case *SnapshotRequest:
-		if receiver, ok := server.(snapshotReceiver); ok {
-			return answerOf(receiver.RequestSnapshot(req))
-		}
+		return answerOf(server.RequestSnapshot(req))
 	case *SnapshotRecoveryRequest:
-		if receiver, ok := server.(snapshotReceiver); ok {
-			return answerOf(receiver.SnapshotRecoveryRequest(req))
-		}
+		return answerOf(server.SnapshotRecoveryRequest(req))
+	case *TimeoutNowRequest:
+		return answerOf(server.TimeoutNow(req))
 	case streamOpening:
 		receiver, ok := server.(appendReceiver)
 		if !ok {

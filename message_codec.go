@@ -54,7 +54,7 @@ const (
 	fieldPreVote        = 13<<3 | protobuf.Varint
 )
 
-// message is what the eight messages have in common. appendTo must not allocate
+// message is what all messages have in common. appendTo must not allocate
 // but to grow dst; parse may keep slices of b and leaves the message undefined
 // when it fails.
 type message interface {

@@ -30,8 +30,8 @@ type codec interface {
 	Decode(io.Reader) (int, error)
 }
 
-// messageType is one of the eight: this package's type, its specification, and
-// goraft's bytes of an example.
+// messageType is a type of message: this package's, its specification, and
+// goraft's bytes of an example, or what they would be.
 type messageType struct {
 	name   string
 	make   func() codec
@@ -71,6 +71,12 @@ var messageTypes = []messageType{
 	}},
 	{"SnapshotRecoveryResponse", func() codec { return new(SnapshotRecoveryResponse) }, &protobuf.SnapshotRecoveryResponse{}, map[string]codec{
 		"08031001180a": &SnapshotRecoveryResponse{Term: 3, Success: true, CommitIndex: 10},
+	}},
+	{"TimeoutNowRequest", func() codec { return new(TimeoutNowRequest) }, &protobuf.TimeoutNowRequest{}, map[string]codec{
+		"080412026e31": &TimeoutNowRequest{Term: 4, LeaderName: "n1"},
+	}},
+	{"TimeoutNowResponse", func() codec { return new(TimeoutNowResponse) }, &protobuf.TimeoutNowResponse{}, map[string]codec{
+		"08041001": &TimeoutNowResponse{Term: 4, Success: true},
 	}},
 }
 

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 
@@ -28,18 +29,43 @@ func (s *server) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse
 }
 
 func (s *server) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
-	r := s.lifecycle.run.Load()
-	if r == nil || req == nil {
+	if req == nil {
 		return nil
 	}
-	r.log.Log(r.ctx, levelTrace, "raft: asked for a vote", "candidate", req.CandidateName, "term", req.Term, "preVote", req.PreVote)
+	s.options.logger.Log(context.Background(), levelTrace, "raft: asked for a vote", "server", s.name, "candidate", req.CandidateName, "term", req.Term, "preVote", req.PreVote)
 	copied := *req
-	call := &voteCall{req: &copied, answer: make(chan *RequestVoteResponse, 1)}
-	if s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(call) {
+	return await(s, func(answer chan *RequestVoteResponse) any { return &voteCall{&copied, answer} })
+}
+
+func (s *server) RequestSnapshot(req *SnapshotRequest) *SnapshotResponse {
+	if req == nil {
+		return nil
+	}
+	copied := *req
+	return await(s, func(answer chan *SnapshotResponse) any { return &snapshotCall{&copied, answer} })
+}
+
+func (s *server) TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse {
+	if req == nil {
+		return nil
+	}
+	copied := *req
+	return await(s, func(answer chan *TimeoutNowResponse) any { return &timeoutNowCall{&copied, answer} })
+}
+
+// await puts the call into the inbox and waits for its answer. It is nil if the
+// server is not running, or ends before it answers.
+func await[Answer any](s *server, call func(answer chan *Answer) any) *Answer {
+	r := s.lifecycle.run.Load()
+	if r == nil || s.lifecycle.state.Load() != phaseStarted {
+		return nil
+	}
+	answer := make(chan *Answer, 1)
+	if !r.inbox.put(call(answer)) {
 		return nil
 	}
 	select {
-	case response := <-call.answer:
+	case response := <-answer:
 		return response
 	case <-r.ended:
 		return nil

@@ -84,6 +84,12 @@ type Membership interface {
 type Replication interface {
 	AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse
 	RequestVote(req *RequestVoteRequest) *RequestVoteResponse
+	// RequestSnapshot takes a leader's offer of a snapshot.
+	RequestSnapshot(req *SnapshotRequest) *SnapshotResponse
+	// SnapshotRecoveryRequest takes a piece of a leader's snapshot, or a whole one.
+	SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse
+	// TimeoutNow takes the leader's word that this server should stand for election.
+	TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse
 }
 
 // Introspection reads what a server is and knows. The calls never wait for the

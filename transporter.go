@@ -15,7 +15,8 @@ var ErrStreamUnsupported = errors.New("raft: append stream unsupported")
 //
 // A Transporter that carries every exported field of the messages (as their
 // Encode and Decode do, and JSON) is safe. One that implements AppendStreamer
-// or ContextTransporter as well is also fast.
+// or ContextTransporter as well is also fast. SnapshotTransporter bounds what a
+// snapshot costs, and TransferTransporter hands over leadership without a wait.
 type Transporter interface {
 	SendVoteRequest(server Server, peer *Peer, req *RequestVoteRequest) *RequestVoteResponse
 	SendAppendEntriesRequest(server Server, peer *Peer, req *AppendEntriesRequest) *AppendEntriesResponse
@@ -28,6 +29,22 @@ type Transporter interface {
 type ContextTransporter interface {
 	RequestVoteContext(ctx context.Context, server Server, peer *Peer, req *RequestVoteRequest) (*RequestVoteResponse, error)
 	AppendEntriesContext(ctx context.Context, server Server, peer *Peer, req *AppendEntriesRequest) (*AppendEntriesResponse, error)
+}
+
+// SnapshotTransporter is an optional ability of a Transporter: the two calls of a
+// snapshot's transfer with a context, and with the reason why they failed. A
+// request carries a piece of a file of at most 1 MiB. Neither call may make
+// heartbeats wait behind it.
+type SnapshotTransporter interface {
+	RequestSnapshotContext(ctx context.Context, server Server, peer *Peer, req *SnapshotRequest) (*SnapshotResponse, error)
+	SnapshotRecoveryContext(ctx context.Context, server Server, peer *Peer, req *SnapshotRecoveryRequest) (*SnapshotRecoveryResponse, error)
+}
+
+// TransferTransporter is an optional ability of a Transporter: the call by which
+// a leader has a voter stand for election at once. Without it a leader that
+// leaves its office just steps down, and an election timeout passes.
+type TransferTransporter interface {
+	TimeoutNowContext(ctx context.Context, server Server, peer *Peer, req *TimeoutNowRequest) (*TimeoutNowResponse, error)
 }
 
 // AppendStreamer is an optional ability of a Transporter: a long-lived
