@@ -193,6 +193,7 @@ func everyMethod(s Server) map[string]func() {
 		"State":                   func() { s.State() },
 		"Path":                    func() { s.Path() },
 		"LogPath":                 func() { s.LogPath() },
+		"SnapshotPath":            func() { s.SnapshotPath(1, 1) },
 		"Term":                    func() { s.Term() },
 		"CommitIndex":             func() { s.CommitIndex() },
 		"VotedFor":                func() { s.VotedFor() },

@@ -102,6 +102,7 @@ func (s *server) initialize() error {
 	s.lifecycle.run.Store(r)
 	s.lifecycle.state.Store(phaseInitialized)
 	err = r.replay(replica)
+	r.log.Debug("raft: initialized", "path", s.path, "term", replica.term, "last", replica.log.end, "commit", replica.commitIndex)
 	if err == nil && r.ctx.Err() != nil {
 		err = StopError
 	}

@@ -22,6 +22,9 @@ const (
 	// reached first.
 	DefaultSnapshotEntries = 10_000
 	DefaultSnapshotBytes   = 64 << 20
+	// NumberOfLogEntriesAfterSnapshot is how many entries before a snapshot's end
+	// stay in the log, at least, for servers that lag behind a little.
+	NumberOfLogEntriesAfterSnapshot = 200
 
 	maxBatchBytes      = 1 << 20 // of entries in one AppendEntries, or one larger entry
 	maxInFlightBytes   = 4 << 20 // of entries to one peer, or one larger entry
@@ -49,7 +52,8 @@ type options struct {
 }
 
 // WithLogger sets where the server tells of transitions and errors; nothing of
-// a command's content is ever logged. The default is slog.Default.
+// a command's content is ever logged. The default is slog.Default. SetLogLevel
+// makes the logger's handler take records below its own level, too.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) { o.logger = logger }
 }

@@ -48,7 +48,7 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	case r == nil || s.lifecycle.state.Load() != phaseStarted:
 		return nil, failure(StopError, ErrNotApplied)
 	case command == nil:
-		return nil, failure(fmt.Errorf("%w: nil", ErrUnregisteredCommand), ErrNotApplied)
+		return nil, &CommandError{Cause: ErrUnregisteredCommand, Outcome: ErrNotApplied, detail: errNoCommand}
 	case ctx.Err() != nil:
 		return nil, contextFailure(ctx, ErrNotApplied)
 	}
@@ -67,14 +67,17 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	return s.propose(ctx, r, command)
 }
 
+// errNoCommand tells of a Do without a command.
+var errNoCommand = errors.New("the command is nil")
+
 // errLeave refuses a leave before it is staged: as an ordinary entry it would
 // stay in the log, and a later version would carry it out.
 var errLeave = fmt.Errorf("raft: members do not leave yet: %w", errors.ErrUnsupported)
 
 // propose sends a command through the log.
 func (s *server) propose(ctx context.Context, r *run, command Command) (interface{}, error) {
-	if !s.options.registry.registered(command.CommandName()) {
-		return nil, failure(fmt.Errorf("%w: %s", ErrUnregisteredCommand, command.CommandName()), ErrNotApplied)
+	if name := command.CommandName(); !s.options.registry.registered(name) {
+		return nil, &CommandError{Cause: ErrUnregisteredCommand, Outcome: ErrNotApplied, detail: &UnregisteredCommandError{Name: name}}
 	}
 	switch s.State() { // without the trouble of encoding
 	case Leader:
@@ -112,6 +115,7 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 	if err := validMember(c.Name, c.ConnectionString); err != nil {
 		return nil, failure(err, ErrNotApplied)
 	}
+	r.log.Debug("raft: asked for a join", "member", c.Name, "address", c.ConnectionString)
 	if c.Name == s.name && s.unbound() {
 		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
 			return nil, err
@@ -170,6 +174,7 @@ func (s *server) AddPeer(name string, connectionString string) error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return ErrReentrant
 	}
+	s.options.logger.Debug("raft: asked to add a peer", "server", s.name, "member", name, "address", connectionString)
 	change := &change{name: name, connectionString: connectionString, cause: (&DefaultJoinCommand{}).CommandName(), done: make(chan error, 1)}
 	r, err := s.prepared(func(l *eventLoop) { l.addPeer(change) })
 	if err != nil {

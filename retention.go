@@ -14,9 +14,6 @@ const (
 	// maxKeptSnapshots bounds what is kept for the sake of followers that are being
 	// sent a snapshot, and need the log behind it next.
 	maxKeptSnapshots = 4
-	// NumberOfLogEntriesAfterSnapshot is how many entries the log keeps at least
-	// behind the beginning that the snapshots would allow.
-	NumberOfLogEntriesAfterSnapshot = 200
 )
 
 // keepSnapshot takes notice of a snapshot that was published, and drops what no

@@ -36,8 +36,8 @@ type Lifecycle interface {
 	// Start does it if it was not done.
 	Init() error
 	// Start begins to take part in the cluster. The errors are those of the
-	// directory (see package internal/wal's in docs/durability.md) and of calls
-	// in the wrong order.
+	// directory (ErrCorrupt, ErrForeignLog, ErrFormat, ErrLocked and those of the
+	// system) and of calls in the wrong order.
 	Start() error
 	// Stop ends every goroutine and closes the directory. It may be called any
 	// number of times, from anywhere, and returns within two election timeouts;
@@ -126,6 +126,9 @@ type Introspection interface {
 	Path() string
 	// LogPath is the directory of the log.
 	LogPath() string
+	// SnapshotPath is the file of the snapshot that ends with this entry, whether
+	// there is one or not.
+	SnapshotPath(lastIndex uint64, lastTerm uint64) string
 	Term() uint64
 	CommitIndex() uint64
 	// VotedFor is who got this server's vote in the current term, or "".
@@ -219,6 +222,7 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 	if err := s.options.validate(); err != nil {
 		return nil, err
 	}
+	s.options.logger = widen(s.options.logger)
 	s.source = s
 	s.settings.election.Store(int64(s.options.electionTimeout))
 	s.settings.beat.Store(int64(s.options.heartbeatInterval))
@@ -257,6 +261,11 @@ func (s *server) Peers() map[string]*Peer    { return s.now().peers() }
 func (s *server) QuorumSize() int            { return s.now().configuration.quorum() }
 func (s *server) ClusterID() uint64          { return s.now().status.ClusterID }
 func (s *server) StoreID() uint64            { return s.now().status.StoreID }
+
+// SnapshotPath has the term first in the file's name, as goraft had it.
+func (s *server) SnapshotPath(lastIndex uint64, lastTerm uint64) string {
+	return filepath.Join(s.path, "snapshot", fmt.Sprintf("%d_%d.ss", lastTerm, lastIndex))
+}
 
 // MemberCount counts this server even before it belongs to a cluster.
 func (s *server) MemberCount() int { return max(1, len(s.now().configuration.members)) }
@@ -298,6 +307,7 @@ func (s *server) SetElectionTimeout(d time.Duration) {
 		return
 	}
 	s.settings.election.Store(int64(d))
+	s.options.logger.Debug("raft: election timeout set", "server", s.name, "duration", d)
 	s.control(func(l *eventLoop) { l.rearm = true })
 }
 
@@ -309,6 +319,7 @@ func (s *server) SetHeartbeatInterval(d time.Duration) {
 		return
 	}
 	s.settings.beat.Store(int64(d))
+	s.options.logger.Debug("raft: heartbeat interval set", "server", s.name, "duration", d)
 	s.control(func(l *eventLoop) { l.rearm = true })
 }
 

@@ -12,9 +12,6 @@ import (
 	"github.com/goraft/raft/internal/snapshot"
 )
 
-// errNotOffered says that a piece is of no snapshot that this server agreed to.
-var errNotOffered = errors.New("raft: a piece of a snapshot that was not offered")
-
 // snapshottingLoop is followerLoop while a snapshot arrives: the leader's silence
 // ends it as that of any leader does, and so does the end of the pieces.
 func (l *eventLoop) snapshottingLoop() {
