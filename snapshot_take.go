@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,21 +101,21 @@ func (a *applier) take(done chan error) {
 	}
 	at := savedState{index: label.Index, applied: a.size}
 	a.tried = a.size
-	write, err := a.fix()
+	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
+	var view StateView
+	if err == nil {
+		view, err = a.fix()
+	}
 	if err != nil {
 		r.saving.Store(false)
 		r.snapshotFailed(err)
 		done <- err
 		return
 	}
-	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
 	header := snapshot.Header{Label: label, ClusterID: r.server.ClusterID(), ID: nonzero(r.options.seed), Meta: meta}
 	// The application writes, so Stop may have to leave the task behind.
 	r.applies.Go("snapshot", func() {
-		var info snapshot.Info
-		if err == nil {
-			info, err = r.writeSnapshot(header, write)
-		}
+		info, err := r.writeSnapshot(header, view)
 		if err == nil {
 			a.saved.Store(&at)
 			r.snapshotError.Store(nil)
@@ -132,26 +133,24 @@ func (a *applier) take(done chan error) {
 	})
 }
 
-// fix has the state machine fix what it is to write, and returns what writes it.
-func (a *applier) fix() (write func(io.Writer) error, err error) {
+// fix has the state machine fix what it is to write.
+func (a *applier) fix() (view StateView, err error) {
 	a.inside.enter(a.goroutine)
 	defer a.inside.leave()
 	defer containPanic("Save", &err)
 	machine := a.home.server.stateMachine
-	streamer, ok := machine.(StateStreamer)
-	if !ok {
-		state, err := machine.Save()
-		return func(w io.Writer) error {
-			_, err := w.Write(state)
-			return err
-		}, err
+	if streamer, ok := machine.(StateStreamer); ok {
+		return streamer.FixState()
 	}
-	view, err := streamer.FixState()
-	if err != nil {
-		return nil, err
-	}
-	return func(w io.Writer) error { return writeView(view, w) }, nil
+	state, err := machine.Save()
+	return savedBytes{bytes.NewReader(state)}, err
 }
+
+// savedBytes is the view of a state machine that only has Save.
+type savedBytes struct{ io.WriterTo }
+
+// Release is StateView's.
+func (savedBytes) Release() {}
 
 // writeView lets the application write its state.
 func writeView(view StateView, w io.Writer) (err error) {
@@ -161,14 +160,21 @@ func writeView(view StateView, w io.Writer) (err error) {
 	return err
 }
 
+// releaseView tells the application that nothing will be written.
+func releaseView(view StateView) (err error) {
+	defer containPanic("Release", &err)
+	view.Release()
+	return nil
+}
+
 // writeSnapshot writes the file and publishes it, when the log of this server is
 // durable as far as the snapshot goes.
-func (r *run) writeSnapshot(h snapshot.Header, write func(io.Writer) error) (snapshot.Info, error) {
+func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, error) {
 	w, err := r.snapshots.Create(h)
 	if err != nil {
-		return snapshot.Info{}, err
+		return snapshot.Info{}, errors.Join(err, releaseView(view))
 	}
-	if err = write(untilStop{r.ctx, w}); err == nil {
+	if err = writeView(view, untilStop{r.ctx, w}); err == nil {
 		err = w.Finish()
 	}
 	if err == nil && !r.flush() {
