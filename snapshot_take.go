@@ -124,7 +124,7 @@ func (a *applier) take(done chan error) {
 		}
 		r.saving.Store(false)
 		if err != nil || !r.inbox.put(control(func(l *eventLoop) {
-			l.keepSnapshot(info)
+			l.keepSnapshot(keptSnapshot{info, at.applied.bytes})
 			l.publish()
 			done <- nil
 		})) {
