@@ -84,6 +84,7 @@ func (s *server) initialize() error {
 			r.log.Error("raft: apply halts", "index", halt.Index, "command", halt.Command, "cause", halt.Cause)
 			r.inbox.put(control(func(l *eventLoop) { l.halt() }))
 		},
+		intended: func(intents []intent) { r.inbox.put(control(func(l *eventLoop) { l.intents = intents })) },
 	}
 	replica, err := r.open(s.LogPath())
 	if err != nil {
@@ -224,6 +225,9 @@ func (s *server) Err() error {
 		if err := r.err.Load(); err != nil {
 			return *err
 		}
+		if r.published.Load().removed {
+			return ErrRemoved
+		}
 	}
 	return nil
 }
@@ -274,8 +278,8 @@ func (l *eventLoop) appliedOwn(term uint64) {
 func (l *eventLoop) halt() {
 	l.halted = true
 	l.rearm = true
-	if l.raft.role == Leader {
-		l.stepDown()
+	if l.raft.role == Leader && l.office != nil {
+		l.abdicate()
 	}
 }
 
