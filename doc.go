@@ -37,6 +37,7 @@
 //
 //	the face       server.go lifecycle.go propose.go receive.go options.go settings.go status.go
 //	               state.go errors.go command.go commands.go state_machine.go context.go event.go
+//	               log_level.go goraft_names.go
 //	the messages   append_entries.go request_vote.go snapshot.go message_codec.go configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go intents.go
 //	               history.go

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/goraft/raft/internal/wal"
 )
 
 // Errors that goraft declared; programs compare them with ==, so Do returns
@@ -73,9 +75,30 @@ var (
 	// ErrStillRunning says that Start was called before everything of the last
 	// run has ended, because the application still blocks it.
 	ErrStillRunning = errors.New("raft: the last run has not ended")
+	// ErrPartialWipe says that a part of the server's directory is missing: there
+	// are snapshots without the log that belongs to them, or a log whose beginning
+	// no snapshot covers. Init and LoadSnapshot fail with it and touch nothing. To
+	// wipe a server, delete log, conf, snapshot and state together.
+	ErrPartialWipe = errors.New("raft: the directory is incomplete")
 	// ErrInvariant says that the server found its own state contradictory and
 	// stopped, keeping its files as evidence.
 	ErrInvariant = errors.New("raft: broken invariant")
+)
+
+// Why a directory cannot be opened; Init and Start wrap them. Nothing in it is
+// changed then.
+var (
+	// ErrForeignLog says that the log is a regular file, as goraft's was, and not
+	// a directory.
+	ErrForeignLog = wal.ErrForeignLog
+	// ErrCorrupt says that what was durable does not verify or is missing.
+	ErrCorrupt = wal.ErrCorrupt
+	// ErrFormat says that a file is of an unknown version or no file of this
+	// package.
+	ErrFormat = wal.ErrFormat
+	// ErrLocked says that another server, of this process or another, uses the
+	// directory.
+	ErrLocked = wal.ErrLocked
 )
 
 // CommandError is how DoContext says that a command failed: errors.Is finds the
@@ -88,12 +111,16 @@ type CommandError struct {
 	// ConnectionString its address.
 	Leader           string
 	ConnectionString string
-	// detail is what ended it: the caller's context's error, or what halted Apply.
+	// detail is what ended it: the caller's context's error, what halted Apply, or
+	// which command is not registered.
 	detail error
 }
 
 // Error tells cause, outcome and, where another server leads, its name.
 func (e *CommandError) Error() string {
+	if e.detail != nil {
+		return fmt.Sprintf("%v: %v; %v", e.Cause, e.detail, e.Outcome)
+	}
 	if e.Leader != "" && errors.Is(e.Cause, NotLeaderError) {
 		return fmt.Sprintf("%v; %v; the leader is %s (%s)", e.Cause, e.Outcome, e.Leader, e.ConnectionString)
 	}
@@ -101,7 +128,8 @@ func (e *CommandError) Error() string {
 }
 
 // Unwrap lets errors.Is and errors.As see cause and outcome, the context's error
-// if that ended the call, and the *HaltError if the leader could not apply.
+// if that ended the call, the *HaltError if the leader could not apply, and the
+// *UnregisteredCommandError that names the command.
 func (e *CommandError) Unwrap() []error {
 	if e.detail != nil {
 		return []error{e.Cause, e.Outcome, e.detail}

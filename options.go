@@ -17,6 +17,14 @@ const (
 	DefaultMaxUncommittedBytes = 16 << 20
 	// DefaultMaxSegmentBytes is the size that log files grow to.
 	DefaultMaxSegmentBytes = 64 << 20
+	// DefaultSnapshotEntries and DefaultSnapshotBytes are how much of the log is
+	// applied between two snapshots that a server takes by itself, whichever is
+	// reached first.
+	DefaultSnapshotEntries = 10_000
+	DefaultSnapshotBytes   = 64 << 20
+	// NumberOfLogEntriesAfterSnapshot is how many entries before a snapshot's end
+	// stay in the log, at least, for servers that lag behind a little.
+	NumberOfLogEntriesAfterSnapshot = 200
 
 	maxBatchBytes      = 1 << 20 // of entries in one AppendEntries, or one larger entry
 	maxInFlightBytes   = 4 << 20 // of entries to one peer, or one larger entry
@@ -39,11 +47,13 @@ type options struct {
 	maxEntryBytes       int
 	maxUncommittedBytes int
 	maxSegmentBytes     int64
+	snapshotTrigger     logSize
 	preVote             bool
 }
 
 // WithLogger sets where the server tells of transitions and errors; nothing of
-// a command's content is ever logged. The default is slog.Default.
+// a command's content is ever logged. The default is slog.Default. SetLogLevel
+// makes the logger's handler take records below its own level, too.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) { o.logger = logger }
 }
@@ -81,6 +91,14 @@ func WithMaxSegmentBytes(n int64) Option {
 	return func(o *options) { o.maxSegmentBytes = n }
 }
 
+// WithSnapshotTrigger sets how much of the log is applied before a server with a
+// state machine takes a snapshot by itself: so many entries, or so many bytes of
+// them. A zero turns that one off; with both off there are only the snapshots
+// that TakeSnapshot asks for, and the log grows between them.
+func WithSnapshotTrigger(entries uint64, bytes int64) Option {
+	return func(o *options) { o.snapshotTrigger = logSize{entries, bytes} }
+}
+
 // withFileSystem and withSeed give tests a disk and a source of randomness of
 // their own.
 func withFileSystem(fs vfs.FS) Option { return func(o *options) { o.fs = fs } }
@@ -114,6 +132,8 @@ func (o *options) validate() error {
 		return &OptionError{"MaxUncommittedBytes", "must hold at least one entry"}
 	case o.maxSegmentBytes < 64<<10:
 		return &OptionError{"MaxSegmentBytes", "must be at least 64 KiB"}
+	case o.snapshotTrigger.bytes < 0:
+		return &OptionError{"SnapshotTrigger", "must not be negative"}
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	case r == nil || s.lifecycle.state.Load() != phaseStarted:
 		return nil, failure(StopError, ErrNotApplied)
 	case command == nil:
-		return nil, failure(fmt.Errorf("%w: nil", ErrUnregisteredCommand), ErrNotApplied)
+		return nil, &CommandError{Cause: ErrUnregisteredCommand, Outcome: ErrNotApplied, detail: errNoCommand}
 	case ctx.Err() != nil:
 		return nil, contextFailure(ctx, ErrNotApplied)
 	}
@@ -67,10 +67,13 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	return s.propose(ctx, r, command)
 }
 
+// errNoCommand tells of a Do without a command.
+var errNoCommand = errors.New("the command is nil")
+
 // propose sends a command through the log.
 func (s *server) propose(ctx context.Context, r *run, command Command) (interface{}, error) {
-	if !s.options.registry.registered(command.CommandName()) {
-		return nil, failure(fmt.Errorf("%w: %s", ErrUnregisteredCommand, command.CommandName()), ErrNotApplied)
+	if name := command.CommandName(); !s.options.registry.registered(name) {
+		return nil, &CommandError{Cause: ErrUnregisteredCommand, Outcome: ErrNotApplied, detail: &UnregisteredCommandError{Name: name}}
 	}
 	switch s.State() { // without the trouble of encoding
 	case Leader:
@@ -108,6 +111,7 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 	if err := validMember(c.Name, c.ConnectionString); err != nil {
 		return nil, failure(err, ErrNotApplied)
 	}
+	r.log.Debug("raft: asked for a join", "member", c.Name, "address", c.ConnectionString)
 	if c.Name == s.name && s.unbound() {
 		if err := s.beginWith(ctx, r, cmp.Or(c.ConnectionString, s.connectionString)); err != nil {
 			return nil, err
@@ -184,6 +188,7 @@ func (s *server) reform(c *change) error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return r.applier.intend(c)
 	}
+	s.options.logger.Debug("raft: asked to change a peer", "server", s.name, "leave", c.leave, "member", c.name, "address", c.connectionString)
 	r, err := s.prepared(func(l *eventLoop) { l.outside(c) })
 	if err != nil {
 		return err

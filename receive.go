@@ -2,6 +2,7 @@ package raft
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 
@@ -31,6 +32,7 @@ func (s *server) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
 	if req == nil {
 		return nil
 	}
+	s.options.logger.Log(context.Background(), levelTrace, "raft: asked for a vote", "server", s.name, "candidate", req.CandidateName, "term", req.Term, "preVote", req.PreVote)
 	copied := *req
 	return await(s, func(answer chan *RequestVoteResponse) any { return &voteCall{&copied, answer} })
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/vfs"
 )
 
@@ -23,6 +24,7 @@ type Server interface {
 	Proposer
 	Membership
 	Replication
+	Maintenance
 	Introspection
 	Settings
 }
@@ -35,8 +37,8 @@ type Lifecycle interface {
 	// Start does it if it was not done.
 	Init() error
 	// Start begins to take part in the cluster. The errors are those of the
-	// directory (see package internal/wal's in docs/durability.md) and of calls
-	// in the wrong order.
+	// directory (ErrCorrupt, ErrForeignLog, ErrFormat, ErrLocked and those of the
+	// system) and of calls in the wrong order.
 	Start() error
 	// Stop ends every goroutine and closes the directory. It may be called any
 	// number of times, from anywhere, and returns within two election timeouts;
@@ -101,6 +103,23 @@ type Replication interface {
 	TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse
 }
 
+// Maintenance keeps the log short.
+type Maintenance interface {
+	// TakeSnapshot saves the state as of the last applied entry, and returns when
+	// the snapshot is durable and verified; what the log holds before the second
+	// newest one is dropped then. It returns nil if nothing was applied since the
+	// last one, an error with goraft's text if there is no state machine or another
+	// snapshot is being taken, ErrReentrant inside Apply, StopError on a server
+	// that is not started, and what Save or the disk failed with.
+	TakeSnapshot() error
+	// LoadSnapshot, before Init or Start, gives the newest snapshot that is whole
+	// to the state machine; Init does so by itself, and does not do it again. It
+	// returns nil if there is none, and an error for which os.IsNotExist holds if
+	// the directory of snapshots has never been made. On a server that is
+	// initialized or started it does nothing.
+	LoadSnapshot() error
+}
+
 // Introspection reads what a server is and knows. The calls never wait for the
 // protocol: each reads the values of the last finished turn of the event loop.
 type Introspection interface {
@@ -115,6 +134,9 @@ type Introspection interface {
 	Path() string
 	// LogPath is the directory of the log.
 	LogPath() string
+	// SnapshotPath is the file of the snapshot that ends with this entry, whether
+	// there is one or not.
+	SnapshotPath(lastIndex uint64, lastTerm uint64) string
 	Term() uint64
 	CommitIndex() uint64
 	// VotedFor is who got this server's vote in the current term, or "".
@@ -169,6 +191,7 @@ type server struct {
 	settings         settings
 	lifecycle        *lifecycle
 	proposals        proposalPool
+	restored         restoredSnapshot
 }
 
 var _ Server = (*server)(nil)
@@ -198,6 +221,7 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 			electionTimeout: DefaultElectionTimeout, heartbeatInterval: DefaultHeartbeatInterval,
 			maxEntryBytes: DefaultMaxEntryBytes, maxUncommittedBytes: DefaultMaxUncommittedBytes,
 			maxSegmentBytes: DefaultMaxSegmentBytes, preVote: true,
+			snapshotTrigger: logSize{DefaultSnapshotEntries, DefaultSnapshotBytes},
 		},
 	}
 	for _, opt := range opts {
@@ -206,6 +230,7 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 	if err := s.options.validate(); err != nil {
 		return nil, err
 	}
+	s.options.logger = widen(s.options.logger)
 	s.source = s
 	s.settings.election.Store(int64(s.options.electionTimeout))
 	s.settings.beat.Store(int64(s.options.heartbeatInterval))
@@ -218,6 +243,9 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 func (s *server) now() *published {
 	if r := s.lifecycle.run.Load(); r != nil {
 		return r.published.Load()
+	}
+	if loaded := s.restored.Load(); loaded != nil {
+		return loaded.published(s.name)
 	}
 	return &published{
 		status:        Status{Name: s.name, State: Stopped},
@@ -242,6 +270,13 @@ func (s *server) QuorumSize() int            { return s.now().configuration.quor
 func (s *server) ClusterID() uint64          { return s.now().status.ClusterID }
 func (s *server) StoreID() uint64            { return s.now().status.StoreID }
 
+// SnapshotPath has the term first in the file's name, as goraft had it.
+func (s *server) SnapshotPath(lastIndex uint64, lastTerm uint64) string {
+	return filepath.Join(s.snapshotDir(), snapshot.Name(snapshot.Label{Index: lastIndex, Term: lastTerm}))
+}
+
+func (s *server) snapshotDir() string { return filepath.Join(s.path, "snapshot") }
+
 // MemberCount counts this server even before it belongs to a cluster.
 func (s *server) MemberCount() int { return max(1, len(s.now().configuration.members)) }
 
@@ -264,6 +299,9 @@ func (s *server) Status() Status {
 	status := s.now().status
 	if r := s.lifecycle.run.Load(); r != nil {
 		status.LastApplied = r.applier.applied.Load()
+		if text := r.snapshotError.Load(); text != nil {
+			status.SnapshotError = *text
+		}
 	}
 	if err := s.Err(); err != nil {
 		status.Error = err.Error()
@@ -279,6 +317,7 @@ func (s *server) SetElectionTimeout(d time.Duration) {
 		return
 	}
 	s.settings.election.Store(int64(d))
+	s.options.logger.Debug("raft: election timeout set", "server", s.name, "duration", d)
 	s.control(func(l *eventLoop) { l.rearm = true })
 }
 
@@ -290,6 +329,7 @@ func (s *server) SetHeartbeatInterval(d time.Duration) {
 		return
 	}
 	s.settings.beat.Store(int64(d))
+	s.options.logger.Debug("raft: heartbeat interval set", "server", s.name, "duration", d)
 	s.control(func(l *eventLoop) { l.rearm = true })
 }
 
