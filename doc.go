@@ -42,7 +42,8 @@
 //	the rules      replica.go election.go leadership.go progress.go configuration.go intents.go
 //	               history.go
 //	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
-//	               leaving.go transfer.go promises.go published.go peer.go link.go log_writer.go
+//	               leaving.go snapshotting.go snapshot_take.go snapshot_load.go snapshot_send.go
+//	               transfer.go promises.go published.go peer.go link.go log_writer.go
 //	               applier.go tasks.go
 //	the log        log.go log_entry.go proposal.go, over internal/wal over internal/vfs
 //	the edges      transporter.go http_*.go event_dispatcher.go caller_id.go test_utils.go memory_*.go
