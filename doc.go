@@ -37,10 +37,12 @@
 //
 //	the face       server.go lifecycle.go propose.go receive.go options.go settings.go status.go
 //	               state.go errors.go command.go commands.go state_machine.go context.go event.go
-//	the messages   append_entries.go request_vote.go snapshot.go message_codec.go configuration_codec.go
+//	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go message_codec.go
+//	               configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go history.go
 //	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
-//	               promises.go published.go peer.go link.go log_writer.go applier.go tasks.go
+//	               snapshotting.go transfer.go promises.go published.go peer.go link.go log_writer.go
+//	               applier.go tasks.go
 //	the log        log.go log_entry.go proposal.go, over internal/wal over internal/vfs
 //	the edges      transporter.go http_*.go event_dispatcher.go caller_id.go test_utils.go memory_*.go
 //
