@@ -162,7 +162,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 		t.Run(path.name, func(t *testing.T) {
 			calls := 0
 			for done := false; !done; calls++ {
-				for seed := range uint64(10) {
+				for seed := range uint64(6) {
 					p := begin(t, i)
 					n := 0
 					p.SetFault(func(vfs.Op) error {

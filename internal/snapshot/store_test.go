@@ -74,12 +74,12 @@ func TestManyBlocks(t *testing.T) {
 		}
 		return nil
 	})
-	want := bytes.Repeat(state(1, 1<<20), 34)
+	want := bytes.Repeat(state(1, 1<<20), 18)
 	h := header(1<<40, 9, 1<<63)
 	h.Meta = state(2, 1<<20)
 	info, err := take(s, h, want)
 	m.must(err)
-	if blocks := int64(34 * 4); syncs != 3 || most != max(defaultBlockSize+blockHeaderSize, headerSize+1<<20) ||
+	if blocks := int64(18 * 4); syncs != 2 || most != max(defaultBlockSize+blockHeaderSize, headerSize+1<<20) ||
 		info.Size != headerSize+1<<20+blocks*blockHeaderSize+int64(len(want))+endSize {
 		t.Fatalf("%d syncs, %d bytes at once, %d in all", syncs, most, info.Size)
 	}

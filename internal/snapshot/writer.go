@@ -108,7 +108,7 @@ func (w *Writer) Publish() (Info, error) {
 	if !w.finished {
 		return Info{}, w.refuse(ErrUnfinished)
 	}
-	info, err := w.verify(w.id, w.off)
+	info, err := w.verify(w.id)
 	if err == nil {
 		err = w.publish()
 	}
