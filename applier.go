@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
 )
 
@@ -13,28 +14,44 @@ import (
 const applyBatchBytes = 1 << 20
 
 // committed is a range of the log that may be applied, and the callers that
-// wait for entries in it, in the order of their entries.
+// wait for entries in it, in the order of their entries. Between two ranges the
+// applier may be asked for something else.
 type committed struct {
 	index     uint64
 	view      logView
 	proposals []*proposal
+
+	save    chan error      // take a snapshot, and say what became of it
+	restore *snapshot.Label // put this snapshot in the place of the state
 }
 
+// entries reports whether the item is a range, and nothing else.
+func (c *committed) entries() bool { return c.save == nil && c.restore == nil }
+
 // applier owns the state machine: it applies committed entries in the order of
-// the log, one at a time, on one goroutine, and answers their callers.
+// the log, one at a time, on one goroutine, and answers their callers. Between two
+// entries it takes snapshots, and restores them.
 type applier struct {
+	home     *run
 	server   Server // as commands see it
 	registry *Registry
 	events   *eventDispatcher
 	ranges   *queue[committed]
 	inside   callerID // the goroutine that calls Apply
 	applied  atomic.Uint64
+	// jump is the last entry of a snapshot that is to be restored: what was given
+	// before and is not applied yet will not be.
+	jump atomic.Uint64
 	// ownTerm is called when the first entry of a leader's term has been
 	// applied, halted once, when an entry cannot be.
 	ownTerm   func(term uint64)
 	halted    func(*HaltError)
 	halt      *HaltError
+	term      uint64       // of the last entry applied
 	cluster   clusterState // of the entries applied
+	size      logSize      // of all that was applied in this run
+	tried     logSize      // when a snapshot was begun last
+	saved     atomic.Pointer[savedState]
 	context   applyContext // of the entry being applied, used again for the next
 	goroutine uint64       // that applies: run's, or Init's before it
 }
@@ -49,11 +66,17 @@ func (a *applier) run() {
 		ranges = a.ranges.take(ranges)
 		for i := range ranges {
 			// After Stop nothing more is applied: Stop would have to wait for it.
-			if closed {
-				failAll(ranges[i].proposals, StopError)
-				continue
+			switch c := &ranges[i]; {
+			case closed:
+				failAll(c.proposals, StopError)
+			case c.save != nil:
+				a.take(c.save)
+			case c.restore != nil:
+				a.restore(*c.restore)
+			default:
+				a.apply(*c)
+				a.takeIfDue()
 			}
-			a.apply(ranges[i])
 		}
 		if closed {
 			return
@@ -71,10 +94,10 @@ func failAll(proposals []*proposal, cause error) {
 // apply applies a range, as far as it goes.
 func (a *applier) apply(c committed) {
 	waiting := c.proposals
-	for a.halt == nil && a.applied.Load() < c.index && !a.ranges.closed() {
+	for a.halt == nil && a.applied.Load() < c.index && !a.interrupted() {
 		records, _, err := c.view.read(a.applied.Load()+1, c.index, applyBatchBytes)
-		if a.ranges.closed() {
-			break // Stop has closed the store, perhaps
+		if a.interrupted() {
+			break // the store may be closed, or begun anew
 		}
 		if err != nil {
 			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
@@ -87,15 +110,20 @@ func (a *applier) apply(c committed) {
 		for _, p := range waiting {
 			p.answer(nil, &CommandError{Cause: ErrLeadershipLost, Outcome: ErrOutcomeUnknown, detail: a.halt})
 		}
-	case len(waiting) > 0:
+	case a.ranges.closed():
 		failAll(waiting, StopError)
+	default:
+		failAll(waiting, ErrLeadershipLost) // a snapshot covers them: applied, with what result nobody knows
 	}
 }
+
+// interrupted reports whether the range at hand is not to be applied further.
+func (a *applier) interrupted() bool { return a.ranges.closed() || a.jump.Load() > a.applied.Load() }
 
 // applyRecords applies entries, answers their callers, and returns the callers
 // that still wait.
 func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal {
-	for len(records) > 0 && !a.ranges.closed() {
+	for len(records) > 0 && !a.interrupted() {
 		record, rest, err := wal.NextRecord(records)
 		if err != nil {
 			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
@@ -106,7 +134,9 @@ func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal 
 		if a.halt != nil {
 			return waiting
 		}
+		a.term = record.Term()
 		a.applied.Store(record.Index())
+		a.size.add(len(record))
 		if len(waiting) > 0 && waiting[0].id.index == record.Index() {
 			waiting[0].answer(value, err)
 			waiting = waiting[1:]

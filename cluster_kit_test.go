@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,12 +35,15 @@ func (c *testCommand) Apply(ctx Context) (interface{}, error) {
 	return "did " + c.Value, nil
 }
 
-// journal is what one life of a server has applied.
+// journal is what one life of a server has applied. It is the server's state
+// machine and context.
 type journal struct {
 	test *clusterTest
 	name string
 	mu   sync.Mutex
 	all  []journalEntry
+
+	recovered int // times that a snapshot was restored
 }
 
 type journalEntry struct {
@@ -54,6 +58,42 @@ func (j *journal) put(e journalEntry) {
 		j.test.t.Errorf("%s applied entry %d after entry %d", j.name, e.index, j.all[n-1].index)
 	}
 	j.all = append(j.all, e)
+}
+
+// Save is StateMachine's.
+func (j *journal) Save() ([]byte, error) {
+	if fail := j.test.saving; fail != nil {
+		if err := fail(j.name); err != nil {
+			return nil, err
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var b []byte
+	for _, e := range j.all {
+		b = fmt.Appendf(b, "%d %d %q\n", e.index, e.term, e.value)
+	}
+	return b, nil
+}
+
+// Recovery is StateMachine's.
+func (j *journal) Recovery(state []byte) error {
+	var all []journalEntry
+	for line := range bytes.Lines(state) {
+		var e journalEntry
+		if _, err := fmt.Sscanf(string(line), "%d %d %q\n", &e.index, &e.term, &e.value); err != nil {
+			return err
+		}
+		all = append(all, e)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if n := len(j.all); n > 0 && (len(all) == 0 || all[len(all)-1].index < j.all[n-1].index) {
+		j.test.t.Errorf("%s was taken back from entry %d", j.name, j.all[n-1].index)
+	}
+	j.all = all
+	j.recovered++
+	return nil
 }
 
 // forget is for a server that starts again with the same journal.
@@ -83,6 +123,9 @@ type clusterTest struct {
 	ctx context.Context
 	// during is called within Apply; it is set before the servers start.
 	during func(ctx Context, value string)
+	// saving is called within Save, which fails with its error; it is set before
+	// the servers start.
+	saving func(name string) error
 	mu     sync.Mutex
 	lives  []*journal
 	// registries are the servers' own, which all know testCommand.
@@ -98,13 +141,14 @@ func inCluster(t *testing.T, n int, options ClusterOptions, f func(c *clusterTes
 		defer cancel()
 		c := &clusterTest{t: t, ctx: ctx, registries: make(map[string]*Registry)}
 		options.OptionsOf = func(name string) []Option { return []Option{WithRegistry(c.registry(name))} }
-		options.Context = func(name string) interface{} {
+		options.StateMachine = func(name string) StateMachine {
 			j := &journal{test: c, name: name}
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.lives = append(c.lives, j)
 			return j
 		}
+		options.Context = func(name string) interface{} { return c.journal(name) }
 		c.Cluster = NewCluster(n, options)
 		defer c.checkJournals()
 		defer c.Close()

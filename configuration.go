@@ -171,3 +171,20 @@ func (c *configuration) bind(stores map[string]uint64) *configuration {
 	}
 	return bound
 }
+
+// named returns the configuration of members of these names and addresses. Of a
+// name that is known here the rest is taken over; others vote.
+func (c *configuration) named(index uint64, addresses map[string]string) *configuration {
+	members := make([]member, 0, len(addresses))
+	for name, address := range addresses {
+		m := member{name: name, voter: true}
+		if known := c.find(name); known != nil {
+			m = *known
+		}
+		m.connectionString = address
+		members = append(members, m)
+	}
+	made := newConfiguration(index, members)
+	made.initial, made.taken = c.initial, c.taken
+	return made
+}

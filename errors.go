@@ -68,6 +68,11 @@ var (
 	// ErrStillRunning says that Start was called before everything of the last
 	// run has ended, because the application still blocks it.
 	ErrStillRunning = errors.New("raft: the last run has not ended")
+	// ErrPartialWipe says that a part of the server's directory is missing: there
+	// are snapshots without the log that belongs to them, or a log whose beginning
+	// no snapshot covers. Init and LoadSnapshot fail with it and touch nothing. To
+	// wipe a server, delete log, conf, snapshot and state together.
+	ErrPartialWipe = errors.New("raft: the directory is incomplete")
 	// ErrInvariant says that the server found its own state contradictory and
 	// stopped, keeping its files as evidence.
 	ErrInvariant = errors.New("raft: broken invariant")

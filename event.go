@@ -11,6 +11,7 @@ const (
 	HeartbeatIntervalEventType        = "heartbeatInterval"        // *Peer that did not answer
 	ElectionTimeoutThresholdEventType = "electionTimeoutThreshold" // time.Duration since the leader's last word
 	HeartbeatEventType                = "heartbeat"                // time.Duration of one exchange with a peer
+	SnapshotFailedEventType           = "snapshotFailed"           // string; why taking a snapshot failed; the log grows meanwhile
 )
 
 // ElectionTimeoutThresholdPercent is the share of the election timeout after

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
 )
 
@@ -50,6 +51,8 @@ type eventLoop struct {
 	refusals    uint64                   // requests that were not for this server
 	asking      map[string]*atomic.Int32 // calls for votes under way, by voter
 	joins       []chan error             // that wait for this server to be a member
+	snapshots   []snapshot.Info          // that are kept, the newest first
+	incoming    *incoming                // a snapshot that arrives, nil if none
 	taken       []any                    // scratch of turn
 }
 
@@ -75,7 +78,7 @@ func (l *eventLoop) loop() {
 	for !l.stopping() {
 		switch l.raft.role {
 		case Follower:
-			l.followerLoop()
+			l.follow()
 		case Candidate:
 			l.candidateLoop()
 		case Leader:
@@ -107,6 +110,8 @@ func (l *eventLoop) decide(event any) {
 		l.requestVote(event)
 	case *snapshotCall:
 		l.requestSnapshot(event)
+	case *recoveryCall:
+		l.requestRecovery(event)
 	case *timeoutNowCall:
 		l.timeoutNow(event)
 	case written:
@@ -244,9 +249,13 @@ func (l *eventLoop) commit() {
 	// While Apply is slow one range waits, the latest, so that no more of the log
 	// is held in memory for it than the tail.
 	now := committed{index: commit, view: l.view(), proposals: mine}
-	if !l.applier.ranges.merge(now, func(last *committed) {
+	if !l.applier.ranges.merge(now, func(last *committed) bool {
+		if !last.entries() {
+			return false
+		}
 		last.index, last.view = now.index, now.view
 		last.proposals = append(last.proposals, mine...)
+		return true
 	}) {
 		failAll(mine, StopError)
 	}

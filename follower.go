@@ -2,14 +2,31 @@ package raft
 
 import "time"
 
+// follow is a follower's time between two other roles. The election timer runs
+// through it, whether a snapshot arrives meanwhile or not.
+func (l *eventLoop) follow() {
+	l.lastContact = time.Now()
+	for l.raft.role == Follower && !l.stopping() {
+		if l.arriving() {
+			l.snapshottingLoop()
+		} else {
+			l.followerLoop()
+		}
+	}
+}
+
 // followerLoop listens to a leader, and stands for election when it falls silent
 // (§5.2).
 func (l *eventLoop) followerLoop() {
-	l.lastContact = time.Now()
+	l.listen(func() bool { return !l.arriving() })
+}
+
+// listen waits for the leader's silence, while the condition holds.
+func (l *eventLoop) listen(while func() bool) {
 	silence := l.electionTimeout()
-	timer := time.NewTimer(silence)
+	timer := time.NewTimer(silence - time.Since(l.lastContact))
 	defer timer.Stop()
-	for l.raft.role == Follower && !l.stopping() {
+	for l.raft.role == Follower && !l.stopping() && while() {
 		select {
 		case <-l.ctx.Done():
 		case <-l.inbox.ready:

@@ -132,8 +132,12 @@ func (h *history) firstConflict(b *history) uint64 {
 
 // lastShared returns the last entry no later than id in index and in term. A log
 // that holds id can share no later entry with this one: entries of one term are
-// in the order in which their leader made them (§5.3).
+// in the order in which their leader made them (§5.3). Of a log that ends before
+// this one begins nothing is known: it is id itself.
 func (h *history) lastShared(id entryID) entryID {
+	if id.index < h.base.index {
+		return id
+	}
 	for i := len(h.runs) - 1; i >= 0; i-- {
 		if h.runs[i].first > id.index || h.runs[i].term > id.term {
 			continue

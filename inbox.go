@@ -33,12 +33,12 @@ func (q *queue[T]) put(item T) bool {
 	return true
 }
 
-// merge lets join add to the value that was put last, if it still waits, and puts
-// the item otherwise. It reports like put; join must not use the queue.
-func (q *queue[T]) merge(item T, join func(last *T)) bool {
+// merge lets join add to the value that was put last, if one still waits and join
+// takes it, and puts the item otherwise. It reports like put; join must not use
+// the queue.
+func (q *queue[T]) merge(item T, join func(last *T) bool) bool {
 	q.mu.Lock()
-	if n := len(q.mu.items); n > 0 && !q.mu.closed {
-		join(&q.mu.items[n-1])
+	if n := len(q.mu.items); n > 0 && !q.mu.closed && join(&q.mu.items[n-1]) {
 		q.mu.Unlock()
 		return true
 	}

@@ -46,7 +46,7 @@ func TestQueueDeliversInOrder(t *testing.T) {
 	wait.Wait()
 	require.Equal(t, accepted, next)
 	require.False(t, q.put([2]int{}))
-	require.False(t, q.merge([2]int{}, func(*[2]int) {}))
+	require.False(t, q.merge([2]int{}, func(*[2]int) bool { return true }))
 	require.False(t, q.waiting())
 }
 
@@ -61,7 +61,7 @@ func sum(numbers []int) (total int) {
 // none does.
 func TestQueueMerges(t *testing.T) {
 	q := newQueue[int]()
-	add := func(n int) { require.True(t, q.merge(n, func(last *int) { *last += n })) }
+	add := func(n int) { require.True(t, q.merge(n, func(last *int) bool { *last += n; return true })) }
 	add(1)
 	add(2)
 	<-q.ready

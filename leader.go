@@ -74,6 +74,7 @@ func (l *eventLoop) stepDown() { l.raft.role, l.raft.leader = Follower, "" }
 // configuration, in which the cluster gets its identity.
 func (l *eventLoop) takeOffice() {
 	r := l.raft
+	l.dropIncoming()
 	ctx, cancel := context.WithCancel(l.ctx)
 	l.office = &office{
 		leadership: *newLeadership(r, r.log.end+1, l.grants),
@@ -212,7 +213,7 @@ func (l *eventLoop) lead() {
 	r.commit(o.committed(r.configuration()))
 	l.change()
 	l.employ()
-	view := &leaderView{logView: l.view(), term: r.term, commitIndex: r.commitIndex}
+	view := &leaderView{logView: l.view(), term: r.term, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}
 	for _, s := range o.senders {
 		s.show(view)
 	}

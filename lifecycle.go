@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ func (s *server) initialize() error {
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.applier = &applier{
-		server: s, registry: s.options.registry, events: r.events, ranges: newQueue[committed](),
+		home: r, server: s, registry: s.options.registry, events: r.events, ranges: newQueue[committed](),
 		ownTerm: func(term uint64) { r.inbox.put(control(func(l *eventLoop) { l.appliedOwn(term) })) },
 		halted: func(halt *HaltError) {
 			var err error = halt
@@ -85,9 +86,13 @@ func (s *server) initialize() error {
 			r.inbox.put(control(func(l *eventLoop) { l.halt() }))
 		},
 	}
+	r.applier.saved.Store(new(savedState))
 	replica, err := r.open(s.LogPath())
 	if err != nil {
 		r.cancel()
+		if r.store != nil {
+			err = errors.Join(err, r.store.Close())
+		}
 		return err
 	}
 	loop := r.newLoop(replica)
@@ -96,14 +101,16 @@ func (s *server) initialize() error {
 	r.loop = loop
 	s.lifecycle.run.Store(r)
 	s.lifecycle.state.Store(phaseInitialized)
-	r.replay(replica)
+	err = r.replay(replica)
 	r.log.Debug("raft: initialized", "path", s.path, "term", replica.term, "last", replica.log.end, "commit", replica.commitIndex)
-	if r.ctx.Err() != nil {
+	if err == nil && r.ctx.Err() != nil {
+		err = StopError
+	}
+	if err != nil {
 		r.abandon()
 		s.lifecycle.state.Store(phaseStopped)
-		return StopError
 	}
-	return nil
+	return err
 }
 
 // calledBack reports whether the caller is inside Apply or a listener of the
@@ -243,15 +250,25 @@ func (s *server) stopped() <-chan struct{} {
 // FlushCommitIndex returns when a restart would begin with this very commit
 // index, or when that cannot be had.
 func (s *server) FlushCommitIndex() {
-	done := make(chan struct{})
 	r := s.lifecycle.run.Load()
 	// Before Start nothing is known that the disk does not tell already.
-	if r == nil || s.lifecycle.state.Load() != phaseStarted || !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
-		return
+	if r != nil && s.lifecycle.state.Load() == phaseStarted {
+		r.flush()
+	}
+}
+
+// flush makes what the event loop knows to be committed durable as such, with all
+// entries up to there, and reports whether it is.
+func (r *run) flush() bool {
+	done := make(chan struct{})
+	if !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
+		return false
 	}
 	select {
 	case <-done:
+		return true
 	case <-r.ended:
+		return false
 	}
 }
 

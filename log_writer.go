@@ -18,7 +18,9 @@ type order struct {
 	last     uint64 // and of the last
 	records  [][]byte
 	commit   uint64
-	flush    bool // make the commit index exact
+	flush    bool   // make the commit index exact
+	restart  uint64 // the log is emptied and goes on from here, behind a snapshot; 0: it is not
+	compact  uint64 // what lies before this index may go; 0: nothing
 }
 
 // add puts records behind those that the order has. Bytes that lie right behind
@@ -101,13 +103,39 @@ func joinable(orders []*order) int {
 // appendsOnly reports whether the order neither drops entries nor saves anything
 // beside the log.
 func (o *order) appendsOnly() bool {
-	return !o.reset && o.identity == nil && o.ballot == nil && o.truncate == 0 && !o.flush
+	return !o.reset && o.identity == nil && o.ballot == nil && o.truncate == 0 && !o.flush &&
+		o.restart == 0 && o.compact == 0
 }
 
 // write carries out one order and the appends that were joined to it.
 func (w *logWriter) write(orders []*order) error {
 	o := orders[0]
 	w.commit = max(w.commit, orders[len(orders)-1].commit)
+	if err := w.prepare(o); err != nil {
+		return err
+	}
+	w.batch = w.batch[:0]
+	for _, o := range orders {
+		w.batch = append(w.batch, o.records...)
+	}
+	defer clear(w.batch)
+	var err error
+	switch {
+	case len(w.batch) > 0:
+		err = w.store.Append(o.first, w.commit, w.batch...)
+	case o.truncate != 0:
+		err = w.store.Truncate(o.truncate, w.commit)
+	case o.flush:
+		err = w.store.Seal(w.commit)
+	}
+	if err == nil && o.compact != 0 {
+		err = w.store.Compact(o.compact)
+	}
+	return err
+}
+
+// prepare carries out what must be durable before the order's entries.
+func (w *logWriter) prepare(o *order) error {
 	if o.reset {
 		w.commit = 0
 		if err := w.store.Truncate(1, 0); err != nil {
@@ -124,20 +152,13 @@ func (w *logWriter) write(orders []*order) error {
 			return err
 		}
 	}
-	w.batch = w.batch[:0]
-	for _, o := range orders {
-		w.batch = append(w.batch, o.records...)
+	if o.restart == 0 {
+		return nil
 	}
-	defer clear(w.batch)
-	switch {
-	case len(w.batch) > 0:
-		return w.store.Append(o.first, w.commit, w.batch...)
-	case o.truncate != 0:
-		return w.store.Truncate(o.truncate, w.commit)
-	case o.flush:
-		return w.store.Seal(w.commit)
+	if err := w.store.Reset(o.restart, w.commit); err != nil {
+		return err
 	}
-	return nil
+	return w.store.Compact(o.restart)
 }
 
 func (w *logWriter) seal() error {

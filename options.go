@@ -17,6 +17,11 @@ const (
 	DefaultMaxUncommittedBytes = 16 << 20
 	// DefaultMaxSegmentBytes is the size that log files grow to.
 	DefaultMaxSegmentBytes = 64 << 20
+	// DefaultSnapshotEntries and DefaultSnapshotBytes are how much of the log is
+	// applied between two snapshots that a server takes by itself, whichever is
+	// reached first.
+	DefaultSnapshotEntries = 10_000
+	DefaultSnapshotBytes   = 64 << 20
 	// NumberOfLogEntriesAfterSnapshot is how many entries before a snapshot's end
 	// stay in the log, at least, for servers that lag behind a little.
 	NumberOfLogEntriesAfterSnapshot = 200
@@ -42,6 +47,7 @@ type options struct {
 	maxEntryBytes       int
 	maxUncommittedBytes int
 	maxSegmentBytes     int64
+	snapshotTrigger     logSize
 	preVote             bool
 }
 
@@ -85,6 +91,14 @@ func WithMaxSegmentBytes(n int64) Option {
 	return func(o *options) { o.maxSegmentBytes = n }
 }
 
+// WithSnapshotTrigger sets how much of the log is applied before a server with a
+// state machine takes a snapshot by itself: so many entries, or so many bytes of
+// them. A zero turns that one off; with both off there are only the snapshots
+// that TakeSnapshot asks for, and the log grows between them.
+func WithSnapshotTrigger(entries uint64, bytes int64) Option {
+	return func(o *options) { o.snapshotTrigger = logSize{entries, bytes} }
+}
+
 // withFileSystem and withSeed give tests a disk and a source of randomness of
 // their own.
 func withFileSystem(fs vfs.FS) Option { return func(o *options) { o.fs = fs } }
@@ -118,6 +132,8 @@ func (o *options) validate() error {
 		return &OptionError{"MaxUncommittedBytes", "must hold at least one entry"}
 	case o.maxSegmentBytes < 64<<10:
 		return &OptionError{"MaxSegmentBytes", "must be at least 64 KiB"}
+	case o.snapshotTrigger.bytes < 0:
+		return &OptionError{"SnapshotTrigger", "must not be negative"}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
 )
 
@@ -33,6 +34,7 @@ type leaderView struct {
 	logView
 	term        uint64
 	commitIndex uint64
+	snapshot    *snapshot.Info // the newest, nil if there is none
 }
 
 // sender is the heartbeat goroutine of one peer: it brings the peer's log in
@@ -58,6 +60,12 @@ type sender struct {
 	held     bool // no entries by single calls before the next tick: one was lost
 	lastSent time.Time
 	lastWord time.Time // of the peer
+
+	// shipping is the index of the snapshot that the peer is sent, or was and has
+	// not caught up from, 0 if there is none: its file and the log behind it stay.
+	shipping atomic.Uint64
+	shipped  chan uint64  // what became of it: its index, or 0; nil if none is under way
+	shipBusy atomic.Int32 // calls for it under way
 }
 
 // answer is what became of one request.
@@ -121,11 +129,14 @@ func (s *sender) loop() {
 			s.answered(a)
 		case o := <-s.link.opened():
 			s.opened(o)
+		case index := <-s.shipped:
+			s.delivered(index)
 		case <-timer.C:
 			timer.Reset(s.tick())
 		}
 		s.connect()
 		s.pump()
+		s.ship()
 	}
 }
 
@@ -162,7 +173,7 @@ func (s *sender) tick() time.Duration {
 // pump sends what the window and the link have room for.
 func (s *sender) pump() {
 	view := s.view.Load()
-	for view != nil && s.ctx.Err() == nil && s.mayCarry() && s.progress.next <= view.terms.end && s.progress.maySend() {
+	for view != nil && s.ctx.Err() == nil && s.mayCarry() && !s.behind(view) && s.progress.next <= view.terms.end && s.progress.maySend() {
 		records, last, err := view.read(s.progress.next, view.terms.end, s.progress.room())
 		if err != nil {
 			s.unreadable(err)
@@ -190,7 +201,8 @@ func (s *sender) heartbeat() {
 
 // send sends one request with the records from nextIndex to last, or none.
 func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
-	prev := s.progress.next - 1
+	// One that needs a snapshot is asked whether it has got it.
+	prev := max(s.progress.next-1, view.terms.base.index)
 	sequence := s.progress.sent(last, len(records))
 	s.lastSent = time.Now()
 	req := &s.request

@@ -74,6 +74,13 @@ func (p *progress) refused(sequence, prev, shared uint64) {
 	p.restart()
 }
 
+// shared takes the follower's word that it has a snapshot up to index: what comes
+// next is to be sent. Its word for the log is still to come.
+func (p *progress) shared(index uint64) {
+	p.next = max(p.next, index+1)
+	p.restart()
+}
+
 // lost forgets what is under way: the connection broke, or an answer is overdue.
 // It is to be sent again; what the guess was before it stays as good as it was.
 func (p *progress) lost() {

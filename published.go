@@ -23,6 +23,12 @@ func (l *eventLoop) publish() {
 		UncommittedBytes: l.pendingBytes, Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
 		Ready: l.office != nil && l.office.ready,
 	}
+	if r.role == Follower && l.arriving() {
+		now.status.State = Snapshotting
+	}
+	if newest := l.newestSnapshot(); newest != nil {
+		now.status.SnapshotIndex = newest.Index
+	}
 	if l.office != nil {
 		now.status.Members = l.office.members(now.configuration)
 	} else if old != nil && old.configuration == now.configuration && !old.leading() {

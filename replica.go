@@ -288,6 +288,65 @@ func (r *replica) refuseAppend(req *AppendEntriesRequest) uint32 {
 	return refusedNot
 }
 
+// leaderClaim is what a message of a leader says about who speaks to whom.
+type leaderClaim struct {
+	term      uint64
+	leader    string
+	to        string
+	clusterID uint64
+	toStoreID uint64
+}
+
+// offered settles a leader's word that it has a snapshot for this server, as far
+// as it is one of a leader: heard says so. needed says that the log lacks the
+// snapshot's last entry. A log that holds it is the leader's up to there, and
+// committed up to there.
+//
+// A cluster is adopted by AppendEntries only; the term of the snapshot itself is
+// nobody's current term.
+func (r *replica) offered(c leaderClaim, id entryID) (needed, heard bool, refused uint32) {
+	switch {
+	case c.term > maxTerm:
+		return false, false, refusedTerm
+	case c.to != "" && c.to != r.name, c.leader == r.name, c.leader == "":
+		return false, false, refusedAddressee
+	case c.toStoreID != 0 && c.toStoreID != r.storeID:
+		return false, false, refusedStore
+	case r.clusterID == 0:
+		return false, false, refusedAdoption
+	case c.clusterID != 0 && c.clusterID != r.clusterID:
+		return false, false, refusedCluster
+	case c.term < r.term:
+		return false, false, refusedNot
+	case c.term == r.term && (r.role == Leader || r.leader != "" && r.leader != c.leader):
+		return false, false, refusedLeader
+	}
+	r.observe(c.term)
+	r.role, r.leader = Follower, c.leader
+	if r.log.holds(id) {
+		r.commit(id.index)
+	}
+	return id.index > r.commitIndex, true, refusedNot
+}
+
+// install puts a snapshot in the place of the whole log, and reports whether it
+// did: not if what it covers is committed here already (§7). Of a log that does
+// not hold the snapshot's last entry nothing is kept, not even what lies behind:
+// it is another leader's.
+func (r *replica) install(id entryID, c *configuration) bool {
+	if id.index <= r.commitIndex {
+		return false
+	}
+	if r.log.holds(id) {
+		r.commit(id.index)
+		return false
+	}
+	r.log = history{base: id, end: id.index}
+	r.configurations = []*configuration{c}
+	r.commitIndex = id.index
+	return true
+}
+
 // adopt binds the server to a cluster with an empty log.
 func (r *replica) adopt(clusterID uint64) {
 	r.clusterID = clusterID

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
 )
 
@@ -23,20 +24,25 @@ type run struct {
 	log              *slog.Logger
 
 	store     *wal.Store
+	snapshots *snapshot.Store
+	found     []snapshot.Info // the newest that are whole, when the run began
 	inbox     *queue[any]
 	orders    *queue[*order]
 	applier   *applier
 	loop      *eventLoop // until it starts
 	published atomic.Pointer[published]
 
-	ctx     context.Context // ends when the server stops
-	cancel  context.CancelFunc
-	err     atomic.Pointer[error]
-	ended   chan struct{} // the event loop has ended: nobody answers any more
-	tasks   tasks         // all goroutines but the following
-	applies tasks         // the applier, which the application may block
-	hearers tasks         // the delivery of events, which the application may block
-	callers tasks         // single calls, which a Transporter may block
+	ctx    context.Context // ends when the server stops
+	cancel context.CancelFunc
+	err    atomic.Pointer[error]
+	saving atomic.Bool // a snapshot is being taken
+	// snapshotError is why the last snapshot failed, nil if it did not.
+	snapshotError atomic.Pointer[string]
+	ended         chan struct{} // the event loop has ended: nobody answers any more
+	tasks         tasks         // all goroutines but the following
+	applies       tasks         // the applier, which the application may block
+	hearers       tasks         // the delivery of events, which the application may block
+	callers       tasks         // single calls, which a Transporter may block
 }
 
 // transporter returns the transporter in use.
@@ -71,8 +77,12 @@ type recovered struct {
 	err            error
 }
 
-// Truncate takes back the entries from index on.
+// Truncate takes back the entries from index on, all if it is 0.
 func (r *recovered) Truncate(from uint64) {
+	if from == 0 {
+		r.terms, r.configurations = history{}, nil
+		return
+	}
 	r.terms.truncate(from)
 	n := len(r.configurations)
 	for n > 0 && r.configurations[n-1].index >= from {
@@ -83,8 +93,9 @@ func (r *recovered) Truncate(from uint64) {
 
 // Record takes the next entry.
 func (r *recovered) Record(record wal.Record) {
-	if r.terms.end == 0 && record.Index() > 1 {
-		r.terms.base.index, r.terms.end = record.Index()-1, record.Index()-1
+	if before := record.Index() - 1; r.terms.end != before {
+		// The first that is there. The term of the one before stands in a snapshot.
+		r.terms = history{base: entryID{index: before}, end: before}
 	}
 	r.terms.append(record.Term(), 1)
 	if record.Kind() == kindConfiguration && r.err == nil {
@@ -99,9 +110,16 @@ func (r *recovered) Record(record wal.Record) {
 
 // open reads the server's directory and makes the replica that it describes.
 func (r *run) open(path string) (*replica, error) {
+	snapshots, err := snapshot.Exists(r.options.fs, r.server.snapshotDir())
+	if err == nil {
+		err = r.server.checkWipe(snapshots)
+	}
+	if err != nil {
+		return nil, err
+	}
 	var log recovered
 	seed := r.options.seed
-	store, err := wal.Open(wal.Options{
+	r.store, err = wal.Open(wal.Options{
 		FS: r.options.fs, Dir: path, MaxSegmentBytes: r.options.maxSegmentBytes,
 		StoreID:    func() uint64 { return nonzero(seed) },
 		Background: func(f func()) { r.tasks.Go("allocate", f) },
@@ -110,28 +128,37 @@ func (r *run) open(path string) (*replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft: opening %s: %w", path, err)
 	}
-	id, hard := store.Identity(), store.HardState()
-	initial, err := decodeConfiguration(id.Initial, 0)
-	if err == nil {
-		err = log.err
-	}
-	if err != nil {
-		_ = store.Close()
-		return nil, err
-	}
-	if torn := store.Torn(); torn != nil {
+	if torn := r.store.Torn(); torn != nil {
 		r.log.Warn("raft: cut an unfinished write off the log", "torn", fmt.Sprintf("%+v", *torn))
 	}
+	if err := log.err; err != nil {
+		return nil, err
+	}
+	return r.assemble(&log)
+}
+
+// assemble makes the replica of what the files say.
+func (r *run) assemble(log *recovered) (*replica, error) {
+	id, hard := r.store.Identity(), r.store.HardState()
+	initial, err := decodeConfiguration(id.Initial, 0)
+	if err != nil {
+		return nil, err
+	}
 	replica := newReplica(r.name, identity{storeID: id.StoreID, clusterID: id.ClusterID, initial: initial}, ballot{hard.Term, hard.VotedFor})
-	replica.log = log.terms
-	replica.configured(log.configurations...)
-	replica.commit(store.CommitIndex())
+	r.applier.cluster = clusterState{configuration: initial}
+	if err := r.openSnapshots(); err != nil {
+		return nil, err
+	}
+	if err := r.join(replica, log); err != nil {
+		return nil, err
+	}
+	replica.commit(max(r.store.CommitIndex(), replica.log.base.index))
+	if len(r.found) > 0 {
+		replica.commit(r.found[0].Index)
+	}
 	if term := replica.log.last().term; term > replica.term {
-		_ = store.Close()
 		return nil, fmt.Errorf("%w: the log is of term %d, the hard state of term %d", ErrInvariant, term, replica.term)
 	}
-	r.store = store
-	r.applier.cluster = clusterState{configuration: initial}
 	return replica, nil
 }
 
@@ -143,15 +170,22 @@ func nonzero(draw func() uint64) uint64 {
 	}
 }
 
-// replay applies what is durably known to be committed, before the server takes
-// part in anything. An entry that cannot be applied halts the server as it would
-// later.
-func (r *run) replay(replica *replica) {
+// replay restores the newest snapshot and applies what is durably known to be
+// committed behind it, before the server takes part in anything. An entry that
+// cannot be applied halts the server as it would later; a snapshot that cannot be
+// restored is an error of Init.
+func (r *run) replay(replica *replica) error {
 	r.applier.goroutine = goroutineID()
+	if len(r.found) > 0 {
+		if err := r.applier.recoverState(r.found[0].Label); err != nil {
+			return err
+		}
+	}
 	r.applier.apply(committed{
 		index: replica.commitIndex,
 		view:  logView{terms: replica.log, store: r.store},
 	})
+	return nil
 }
 
 // newLoop makes the event loop of a replica that was read from disk.
@@ -162,6 +196,7 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 		savedBallot: replica.ballot, toldCommit: replica.commitIndex, durable: replica.log.end,
 		asking: map[string]*atomic.Int32{},
 	}
+	l.snapshots = r.found
 	if r.applier.halt != nil {
 		l.halted = true
 	}

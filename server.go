@@ -23,6 +23,7 @@ type Server interface {
 	Proposer
 	Membership
 	Replication
+	Maintenance
 	Introspection
 	Settings
 }
@@ -90,6 +91,25 @@ type Replication interface {
 	SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse
 	// TimeoutNow takes the leader's word that this server should stand for election.
 	TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse
+}
+
+// Maintenance keeps the log short.
+type Maintenance interface {
+	// TakeSnapshot saves the state as of the last applied entry, and returns when
+	// the snapshot is durable and verified; what the log holds before the second
+	// newest one is dropped then. It returns nil if nothing was applied since the
+	// last one, an error with goraft's text if there is no state machine or another
+	// snapshot is being taken, ErrReentrant inside Apply, StopError on a server
+	// that is not started, and what Save or the disk failed with.
+	TakeSnapshot() error
+	// LoadSnapshot, before Init or Start, gives the newest snapshot that is whole
+	// to the state machine; Init does so by itself, and does not do it again. It
+	// returns nil if there is none, and an error for which os.IsNotExist holds if
+	// the directory of snapshots has never been made. On a server that is
+	// initialized or started it does nothing.
+	LoadSnapshot() error
+	// SnapshotPath is the name of the file of a snapshot.
+	SnapshotPath(lastIndex uint64, lastTerm uint64) string
 }
 
 // Introspection reads what a server is and knows. The calls never wait for the
@@ -163,6 +183,7 @@ type server struct {
 	settings         settings
 	lifecycle        *lifecycle
 	proposals        proposalPool
+	restored         restoredSnapshot
 }
 
 var _ Server = (*server)(nil)
@@ -192,6 +213,7 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 			electionTimeout: DefaultElectionTimeout, heartbeatInterval: DefaultHeartbeatInterval,
 			maxEntryBytes: DefaultMaxEntryBytes, maxUncommittedBytes: DefaultMaxUncommittedBytes,
 			maxSegmentBytes: DefaultMaxSegmentBytes, preVote: true,
+			snapshotTrigger: logSize{DefaultSnapshotEntries, DefaultSnapshotBytes},
 		},
 	}
 	for _, opt := range opts {
@@ -213,6 +235,9 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 func (s *server) now() *published {
 	if r := s.lifecycle.run.Load(); r != nil {
 		return r.published.Load()
+	}
+	if loaded := s.restored.Load(); loaded != nil {
+		return loaded.published(s.name)
 	}
 	return &published{
 		status:        Status{Name: s.name, State: Stopped},
@@ -264,6 +289,9 @@ func (s *server) Status() Status {
 	status := s.now().status
 	if r := s.lifecycle.run.Load(); r != nil {
 		status.LastApplied = r.applier.applied.Load()
+		if text := r.snapshotError.Load(); text != nil {
+			status.SnapshotError = *text
+		}
 	}
 	if err := s.Err(); err != nil {
 		status.Error = err.Error()

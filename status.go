@@ -33,6 +33,10 @@ type Status struct {
 	EventsDropped uint64 `json:"eventsDropped"`
 	Refused       uint64 `json:"refused"`
 	Error         string `json:"error,omitempty"`
+	// SnapshotIndex is the last entry of the newest snapshot, 0 if there is none;
+	// SnapshotError is why taking the last one failed, "" if it did not.
+	SnapshotIndex uint64 `json:"snapshotIndex"`
+	SnapshotError string `json:"snapshotError,omitempty"`
 }
 
 // MemberStatus is one member of the configuration in force.

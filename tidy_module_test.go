@@ -26,16 +26,18 @@ var directDependencies = []string{
 var outsideWorkspace = []string{"bench/peers/*"}
 
 // downward says which packages of this repository each directory may import:
-// programs → raft → protobuf, internal/wal → internal/vfs. A directory that is
-// not listed may import none; "cmd/*" stands for everything below cmd.
+// programs → raft → protobuf, internal/wal, internal/snapshot → internal/vfs. A
+// directory that is not listed may import none; "cmd/*" stands for everything
+// below cmd.
 var downward = []struct {
 	dir string
 	may []string
 }{
 	{"internal/vfs", nil},
 	{"internal/wal", []string{"internal/vfs"}},
+	{"internal/snapshot", []string{"internal/vfs"}},
 	{"protobuf", nil},
-	{".", []string{"protobuf", "internal/wal", "internal/vfs"}},
+	{".", []string{"protobuf", "internal/wal", "internal/snapshot", "internal/vfs"}},
 	{"cmd/*", []string{".", "protobuf", "internal/wal", "internal/vfs", "cmd/*"}},
 	{"simulation/*", []string{".", "protobuf", "internal/wal", "internal/vfs", "simulation/*"}},
 	{"bench/*", []string{".", "bench/*"}},
@@ -54,7 +56,7 @@ var encodingFiles = []string{
 
 // importRules are the rules about imports.
 var importRules = []*rule{
-	{"import direction", "imports run one way: cmd, bench, simulation → raft → protobuf, internal/wal → internal/vfs", nil, checkDirection},
+	{"import direction", "imports run one way: cmd, bench, simulation → raft → protobuf, internal/wal, internal/snapshot → internal/vfs", nil, checkDirection},
 	{"dot import", "a name must show where it is from", nil, checkDotImports},
 	{"routing", "mux appears only where routes are mounted", (*goFile).inLibrary, checkMux},
 	{"protobuf", "protobuf appears only behind Encode and Decode", shippedInLibrary, checkProtobuf},

@@ -79,6 +79,17 @@ func (s *Store) open(o Options) error {
 	return s.recover(numbers, o.Visitor)
 }
 
+// Exists reports whether the directory is, or may be, that of a store, without
+// touching anything: only one that has no identity at all is none.
+func Exists(fsys vfs.FS, dir string) bool {
+	for _, name := range []string{identityNameA, identityNameB} {
+		if _, err := fsys.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
 // sweep removes temporary files and returns the numbers of the segments, in order.
 func (s *Store) sweep() ([]uint64, error) {
 	names, err := s.fsys.ReadDir(s.dir)

@@ -1,0 +1,82 @@
+package raft
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/goraft/raft/internal/snapshot"
+)
+
+const (
+	// keptSnapshots is how many snapshots a server keeps: the log reaches back to
+	// the older of the two, so that it can do without the newest.
+	keptSnapshots = 2
+	// maxKeptSnapshots bounds what is kept for the sake of followers that are being
+	// sent a snapshot, and need the log behind it next.
+	maxKeptSnapshots = 4
+)
+
+// keepSnapshot takes notice of a snapshot that was published, and drops what no
+// longer has to be kept for it: older snapshots, and the log before them.
+func (l *eventLoop) keepSnapshot(info snapshot.Info) {
+	kept := slices.DeleteFunc(slices.Clone(l.snapshots), func(old snapshot.Info) bool { return old.Index == info.Index })
+	kept = append(kept, info)
+	slices.SortFunc(kept, func(a, b snapshot.Info) int { return cmp.Compare(b.Index, a.Index) })
+	// What lies before the beginning of the log leads nowhere.
+	n := 1
+	for n < len(kept) && kept[n].Index >= l.raft.log.base.index && l.needsSnapshot(n, kept[n].Index) {
+		n++
+	}
+	l.snapshots = kept[:n:n]
+	l.remove(kept[n:]...)
+	if n >= keptSnapshots {
+		newest, oldest := kept[0].Index, kept[n-1].Index
+		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot)))
+	}
+}
+
+// needsSnapshot reports whether the snapshot at index is to be kept, given how
+// many newer ones are.
+func (l *eventLoop) needsSnapshot(newer int, index uint64) bool {
+	if newer < keptSnapshots || l.office == nil {
+		return newer < keptSnapshots
+	}
+	for _, s := range l.office.senders {
+		if sending := s.shipping.Load(); sending != 0 && sending <= index && newer < maxKeptSnapshots {
+			return true
+		}
+	}
+	return false
+}
+
+// remove deletes the files of snapshots, in time.
+func (l *eventLoop) remove(infos ...snapshot.Info) {
+	if len(infos) == 0 {
+		return
+	}
+	l.tasks.Go("snapshot", func() {
+		for _, info := range infos {
+			if err := l.run.snapshots.Remove(info.Label); err != nil && l.ctx.Err() == nil {
+				l.log.Warn("raft: removing a snapshot", "index", info.Index, "error", err)
+			}
+		}
+	})
+}
+
+// compact drops the log up to and including index, which a snapshot covers.
+func (l *eventLoop) compact(index uint64) {
+	r := l.raft
+	if index <= r.log.base.index || index > r.commitIndex {
+		return
+	}
+	r.log.compact(entryID{index, r.log.termAt(index)})
+	l.want().compact = index + 1
+}
+
+// newestSnapshot is what followers that need a snapshot are sent.
+func (l *eventLoop) newestSnapshot() *snapshot.Info {
+	if len(l.snapshots) == 0 {
+		return nil
+	}
+	return &l.snapshots[0]
+}

@@ -1,0 +1,268 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/goraft/raft/internal/snapshot"
+)
+
+// Errors of TakeSnapshot, with goraft's texts.
+var (
+	errNoStateMachine = errors.New("Snapshot: Cannot create snapshot. Missing state machine.")
+	errSnapshotBusy   = errors.New("Snapshot: Last snapshot is not finished.")
+)
+
+// logSize is an amount of log.
+type logSize struct {
+	entries uint64
+	bytes   int64
+}
+
+func (s *logSize) add(bytes int) {
+	s.entries++
+	s.bytes += int64(bytes)
+}
+
+// reaches reports whether more than a trigger of log lies behind from; a trigger
+// of zero never counts.
+func (s logSize) reaches(from, trigger logSize) bool {
+	return trigger.entries > 0 && s.entries-from.entries >= trigger.entries ||
+		trigger.bytes > 0 && s.bytes-from.bytes >= trigger.bytes
+}
+
+// savedState is the last snapshot that was taken or restored in this run, and
+// how much had been applied by then.
+type savedState struct {
+	index   uint64
+	applied logSize
+}
+
+// retryShare of a trigger is the log that a failed snapshot is tried again after.
+const retryShare = 10
+
+func (s *server) SnapshotPath(lastIndex uint64, lastTerm uint64) string {
+	return filepath.Join(s.snapshotDir(), snapshot.Name(snapshot.Label{Index: lastIndex, Term: lastTerm}))
+}
+
+func (s *server) snapshotDir() string { return filepath.Join(s.path, "snapshot") }
+
+func (s *server) TakeSnapshot() error {
+	if s.stateMachine == nil {
+		return errNoStateMachine
+	}
+	r := s.lifecycle.run.Load()
+	switch {
+	case r != nil && r.applier.inside.isCaller():
+		return ErrReentrant
+	case r == nil || s.lifecycle.state.Load() != phaseStarted:
+		return StopError
+	case !r.saving.CompareAndSwap(false, true):
+		return errSnapshotBusy
+	}
+	done := make(chan error, 1)
+	if !r.applier.ranges.put(committed{save: done}) {
+		r.saving.Store(false)
+		return StopError
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-r.ended:
+		return StopError
+	}
+}
+
+// takeIfDue takes a snapshot when enough has been applied since the last one.
+func (a *applier) takeIfDue() {
+	if a.home.server.stateMachine == nil || a.halt != nil || a.interrupted() {
+		return
+	}
+	trigger := a.home.options.snapshotTrigger
+	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, logSize{trigger.entries / retryShare, trigger.bytes / retryShare}) {
+		return
+	}
+	if a.home.saving.CompareAndSwap(false, true) {
+		a.take(make(chan error, 1))
+	}
+}
+
+// take begins a snapshot of the state as it is now, between two entries: its
+// label is exactly the last entry that it includes. Writing it is a matter of a
+// task; done hears how it ended. run.saving is the caller's.
+func (a *applier) take(done chan error) {
+	r := a.home
+	label := snapshot.Label{Index: a.applied.Load(), Term: a.term}
+	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index {
+		r.saving.Store(false)
+		if a.halt != nil {
+			done <- a.halt
+			return
+		}
+		done <- nil // nothing new
+		return
+	}
+	at := savedState{index: label.Index, applied: a.size}
+	a.tried = a.size
+	write, err := a.fix()
+	if err != nil {
+		r.saving.Store(false)
+		r.snapshotFailed(err)
+		done <- err
+		return
+	}
+	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
+	header := snapshot.Header{Label: label, ClusterID: r.server.ClusterID(), ID: nonzero(r.options.seed), Meta: meta}
+	// The application writes, so Stop may have to leave the task behind.
+	r.applies.Go("snapshot", func() {
+		var info snapshot.Info
+		if err == nil {
+			info, err = r.writeSnapshot(header, write)
+		}
+		if err == nil {
+			a.saved.Store(&at)
+			r.snapshotError.Store(nil)
+		} else {
+			r.snapshotFailed(err)
+		}
+		r.saving.Store(false)
+		if err != nil || !r.inbox.put(control(func(l *eventLoop) {
+			l.keepSnapshot(info)
+			l.publish()
+			done <- nil
+		})) {
+			done <- err
+		}
+	})
+}
+
+// fix has the state machine fix what it is to write, and returns what writes it.
+func (a *applier) fix() (write func(io.Writer) error, err error) {
+	a.inside.enter(a.goroutine)
+	defer a.inside.leave()
+	defer containPanic("Save", &err)
+	machine := a.home.server.stateMachine
+	streamer, ok := machine.(StateStreamer)
+	if !ok {
+		state, err := machine.Save()
+		return func(w io.Writer) error {
+			_, err := w.Write(state)
+			return err
+		}, err
+	}
+	view, err := streamer.FixState()
+	if err != nil {
+		return nil, err
+	}
+	return func(w io.Writer) error { return writeView(view, w) }, nil
+}
+
+// writeView lets the application write its state.
+func writeView(view StateView, w io.Writer) (err error) {
+	defer containPanic("WriteTo", &err)
+	defer view.Release()
+	_, err = view.WriteTo(w)
+	return err
+}
+
+// writeSnapshot writes the file and publishes it, when the log of this server is
+// durable as far as the snapshot goes.
+func (r *run) writeSnapshot(h snapshot.Header, write func(io.Writer) error) (snapshot.Info, error) {
+	w, err := r.snapshots.Create(h)
+	if err != nil {
+		return snapshot.Info{}, err
+	}
+	if err = write(untilStop{r.ctx, w}); err == nil {
+		err = w.Finish()
+	}
+	if err == nil && !r.flush() {
+		err = StopError
+	}
+	if err != nil {
+		return snapshot.Info{}, errors.Join(err, w.Abort())
+	}
+	info, err := w.Publish()
+	if err != nil {
+		err = errors.Join(err, w.Abort())
+	}
+	return info, err
+}
+
+// untilStop is a writer that fails once the server stops.
+type untilStop struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+// Write is io.Writer's.
+func (u untilStop) Write(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, StopError
+	}
+	return u.w.Write(p)
+}
+
+// snapshotFailed tells that there is no new snapshot: the log grows meanwhile.
+func (r *run) snapshotFailed(err error) {
+	if r.ctx.Err() != nil {
+		return
+	}
+	text := err.Error()
+	r.snapshotError.Store(&text)
+	r.log.Error("raft: taking a snapshot", "error", err)
+	r.events.dispatch(SnapshotFailedEventType, text, nil)
+}
+
+// restore puts a snapshot in the place of the state. If that fails the state
+// machine may be anything: apply halts.
+func (a *applier) restore(label snapshot.Label) {
+	if a.halt != nil || label.Index <= a.applied.Load() {
+		return
+	}
+	if err := a.recoverState(label); err != nil {
+		a.stop(&HaltError{Index: label.Index, Command: "snapshot", Cause: err})
+	}
+}
+
+// recoverState gives the snapshot's state to the state machine.
+func (a *applier) recoverState(label snapshot.Label) error {
+	file, err := a.home.snapshots.Read(label)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	cluster, err := decodeClusterState(file.Info().Meta)
+	if err != nil {
+		return err
+	}
+	if !a.home.server.restored.is(file.Info()) {
+		a.inside.enter(a.goroutine)
+		defer a.inside.leave()
+		if err := recoverMachine(a.home.server.stateMachine, file); err != nil {
+			return fmt.Errorf("raft: restoring the snapshot at %d: %w", label.Index, err)
+		}
+	}
+	a.cluster, a.term = cluster, label.Term
+	a.applied.Store(label.Index)
+	a.saved.Store(&savedState{index: label.Index, applied: a.size})
+	return nil
+}
+
+// recoverMachine gives a state to the state machine, if there is one.
+func recoverMachine(machine StateMachine, state io.Reader) (err error) {
+	if machine == nil {
+		return nil
+	}
+	defer containPanic("Recovery", &err)
+	if streamer, ok := machine.(StateStreamer); ok {
+		return streamer.RecoverFrom(state)
+	}
+	b, err := io.ReadAll(state)
+	if err != nil {
+		return err
+	}
+	return machine.Recovery(b)
+}
