@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/vfs"
 )
 
@@ -108,8 +109,6 @@ type Maintenance interface {
 	// the directory of snapshots has never been made. On a server that is
 	// initialized or started it does nothing.
 	LoadSnapshot() error
-	// SnapshotPath is the name of the file of a snapshot.
-	SnapshotPath(lastIndex uint64, lastTerm uint64) string
 }
 
 // Introspection reads what a server is and knows. The calls never wait for the
@@ -264,8 +263,10 @@ func (s *server) StoreID() uint64            { return s.now().status.StoreID }
 
 // SnapshotPath has the term first in the file's name, as goraft had it.
 func (s *server) SnapshotPath(lastIndex uint64, lastTerm uint64) string {
-	return filepath.Join(s.path, "snapshot", fmt.Sprintf("%d_%d.ss", lastTerm, lastIndex))
+	return filepath.Join(s.snapshotDir(), snapshot.Name(snapshot.Label{Index: lastIndex, Term: lastTerm}))
 }
+
+func (s *server) snapshotDir() string { return filepath.Join(s.path, "snapshot") }
 
 // MemberCount counts this server even before it belongs to a cluster.
 func (s *server) MemberCount() int { return max(1, len(s.now().configuration.members)) }

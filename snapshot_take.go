@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/goraft/raft/internal/snapshot"
 )
@@ -43,12 +42,6 @@ type savedState struct {
 
 // retryShare of a trigger is the log that a failed snapshot is tried again after.
 const retryShare = 10
-
-func (s *server) SnapshotPath(lastIndex uint64, lastTerm uint64) string {
-	return filepath.Join(s.snapshotDir(), snapshot.Name(snapshot.Label{Index: lastIndex, Term: lastTerm}))
-}
-
-func (s *server) snapshotDir() string { return filepath.Join(s.path, "snapshot") }
 
 func (s *server) TakeSnapshot() error {
 	if s.stateMachine == nil {
