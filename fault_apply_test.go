@@ -182,6 +182,8 @@ func everyMethod(s Server) map[string]func() {
 		"MemberCount":             func() { s.MemberCount() },
 		"QuorumSize":              func() { s.QuorumSize() },
 		"AppendEntries":           func() { s.AppendEntries(&AppendEntriesRequest{LeaderName: "nobody"}) },
+		"TakeSnapshot":            func() { _ = s.TakeSnapshot() },
+		"LoadSnapshot":            func() { _ = s.LoadSnapshot() },
 		"RequestVote":             func() { s.RequestVote(&RequestVoteRequest{CandidateName: "nobody"}) },
 		"RequestSnapshot":         func() { s.RequestSnapshot(&SnapshotRequest{LeaderName: "nobody"}) },
 		"SnapshotRecoveryRequest": func() { s.SnapshotRecoveryRequest(&SnapshotRecoveryRequest{LeaderName: "nobody"}) },
