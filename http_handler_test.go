@@ -78,7 +78,7 @@ func TestHTTPMounts(t *testing.T) {
 			if resp := transporter.SendSnapshotRequest(server, peer, &SnapshotRequest{Term: 9, ClusterID: 7, To: "n2"}); resp == nil || resp.Term != 9 {
 				t.Errorf("snapshot: %+v", resp)
 			}
-			if resp := transporter.SendSnapshotRecoveryRequest(server, peer, piece(1000)); resp == nil || resp.Offset != 1000 {
+			if resp := transporter.SendSnapshotRecoveryRequest(server, peer, pieceRequest(1000)); resp == nil || resp.Offset != 1000 {
 				t.Errorf("recovery: %+v", resp)
 			}
 			if resp, err := transporter.TimeoutNowContext(t.Context(), server, peer, &TimeoutNowRequest{Term: 9, ClusterID: 7, To: "n2"}); err != nil || resp.Term != 9 {

@@ -15,7 +15,7 @@ import (
 )
 
 // piece is a piece of a snapshot of so many bytes, from n1 to n2.
-func piece(size int) *SnapshotRecoveryRequest {
+func pieceRequest(size int) *SnapshotRecoveryRequest {
 	return &SnapshotRecoveryRequest{
 		LeaderName: "n1", LastIndex: 10, LastTerm: 3, ClusterID: 7, To: "n2", StoreID: 1, Term: 4,
 		SnapshotID: 5, Size: uint64(size), State: bytes.Repeat([]byte{'s'}, size),
@@ -42,7 +42,7 @@ var newerCalls = []callForm{
 		"0a026e31100a1803", func() message { return new(SnapshotResponse) },
 	},
 	{
-		"snapshotRecovery", piece(1000),
+		"snapshotRecovery", pieceRequest(1000),
 		[]message{&SnapshotRecoveryRequest{To: "n2"}, &SnapshotRecoveryRequest{ClusterID: 7}},
 		[]message{&SnapshotRecoveryRequest{ClusterID: 8, To: "n2"}, &SnapshotRecoveryRequest{ClusterID: 7, To: "n3"}},
 		"0a026e31100a180322100a026e32120a687474703a2f2f683a322a027374", func() message { return new(SnapshotRecoveryResponse) },
@@ -169,8 +169,8 @@ func TestFault114_OversizeSnapshotIsRefused(t *testing.T) {
 		body    []byte
 		status  int
 	}{
-		{"a piece", 7, 1 << 10, "snapshotRecovery", 0, piece(maxPieceBytes).appendTo(nil), 200},
-		{"a piece that is too large", 7, 1 << 10, "snapshotRecovery", 0, piece(2 * maxPieceBytes).appendTo(nil), 413},
+		{"a piece", 7, 1 << 10, "snapshotRecovery", 0, pieceRequest(maxPieceBytes).appendTo(nil), 200},
+		{"a piece that is too large", 7, 1 << 10, "snapshotRecovery", 0, pieceRequest(2 * maxPieceBytes).appendTo(nil), 413},
 		{"declared", 7, 0, "snapshotRecovery", MaxMessageBytes + 1, nil, 413},
 		{"declared, the most there is", 0, 0, "snapshotRecovery", 1<<63 - 1, nil, 413},
 		{"declared to unbound", 0, 0, "snapshotRecovery", maxSnapshotMessageBytes + 1, nil, 413},
@@ -280,12 +280,12 @@ func TestFault113_HeartbeatsDoNotWaitBehindSnapshot(t *testing.T) {
 	var callers tasks
 	answers := make(chan *SnapshotRecoveryResponse, maxRecoveries)
 	for range maxRecoveries {
-		callers.Go("piece", func() { answers <- transporter.SendSnapshotRecoveryRequest(server, peer, piece(maxPieceBytes)) })
+		callers.Go("piece", func() { answers <- transporter.SendSnapshotRecoveryRequest(server, peer, pieceRequest(maxPieceBytes)) })
 	}
 	for range maxRecoveries {
 		receive(t, entered)
 	}
-	_, err := transporter.SnapshotRecoveryContext(t.Context(), server, peer, piece(1))
+	_, err := transporter.SnapshotRecoveryContext(t.Context(), server, peer, pieceRequest(1))
 	var status *StatusError
 	if !errors.As(err, &status) || status.Status != http.StatusServiceUnavailable || status.Path != "/raft/snapshotRecovery" {
 		t.Errorf("got %v", err)
@@ -313,7 +313,7 @@ func TestFault113_HeartbeatsDoNotWaitBehindSnapshot(t *testing.T) {
 		}
 	}
 	fake.onRecovery = nil
-	if _, err := transporter.SnapshotRecoveryContext(t.Context(), server, peer, piece(1)); err != nil {
+	if _, err := transporter.SnapshotRecoveryContext(t.Context(), server, peer, pieceRequest(1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -331,10 +331,10 @@ func TestHTTPPieceHasTimeOfItsOwn(t *testing.T) {
 	peer, _ := mounted(t, fake)
 	transporter := NewHTTPTransporter("/raft", 100*time.Millisecond)
 	defer transporter.Close()
-	if resp, err := transporter.SnapshotRecoveryContext(t.Context(), newFake("n1"), peer, piece(maxPieceBytes)); err != nil || !resp.Success {
+	if resp, err := transporter.SnapshotRecoveryContext(t.Context(), newFake("n1"), peer, pieceRequest(maxPieceBytes)); err != nil || !resp.Success {
 		t.Errorf("got %+v, %v", resp, err)
 	}
-	if _, err := transporter.SnapshotRecoveryContext(t.Context(), newFake("n1"), peer, piece(1)); !isTimeout(errors.Unwrap(err)) {
+	if _, err := transporter.SnapshotRecoveryContext(t.Context(), newFake("n1"), peer, pieceRequest(1)); !isTimeout(errors.Unwrap(err)) {
 		t.Errorf("got %v", err)
 	}
 	if got := transporter.Transport.ResponseHeaderTimeout; got != 100*time.Millisecond {
@@ -355,7 +355,7 @@ func TestFault118_NewerCallsTakeNoErrorPage(t *testing.T) {
 		server, transporter := newFake("n1"), NewHTTPTransporter("/raft", patience)
 		peer := &Peer{Name: "n2", ConnectionString: host.URL}
 		_, offer := transporter.RequestSnapshotContext(t.Context(), server, peer, &SnapshotRequest{})
-		_, recovery := transporter.SnapshotRecoveryContext(t.Context(), server, peer, piece(1000))
+		_, recovery := transporter.SnapshotRecoveryContext(t.Context(), server, peer, pieceRequest(1000))
 		_, timeout := transporter.TimeoutNowContext(t.Context(), server, peer, &TimeoutNowRequest{})
 		for call, err := range map[string]error{"offer": offer, "recovery": recovery, "timeout": timeout} {
 			var status *StatusError
