@@ -50,11 +50,11 @@ type applier struct {
 	halt      *HaltError
 	term      uint64       // of the last entry applied
 	cluster   clusterState // of the entries applied
-	requeued  bool         // its intents may have changed since they were told
-	applying  bool         // a command's Apply is at work, not Save or Recovery
 	size      logSize      // of all that was applied in this run
 	tried     logSize      // when a snapshot was begun last
 	saved     atomic.Pointer[savedState]
+	applying  bool         // a command's Apply is at work, not Save or Recovery
+	requeued  bool         // its intents may have changed since they were told
 	context   applyContext // of the entry being applied, used again for the next
 	goroutine uint64       // that applies: run's, or Init's before it
 }
@@ -139,8 +139,8 @@ func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal 
 		}
 		a.term = record.Term()
 		a.applied.Store(record.Index())
-		a.tellIntents()
 		a.size.add(len(record))
+		a.tellIntents()
 		if len(waiting) > 0 && waiting[0].id.index == record.Index() {
 			waiting[0].answer(value, err)
 			waiting = waiting[1:]

@@ -95,6 +95,8 @@ type goraftServer interface {
 	Stop()
 	Running() bool
 	Do(command raft.Command) (interface{}, error)
+	TakeSnapshot() error
+	LoadSnapshot() error
 	AddEventListener(string, raft.EventListener)
 	FlushCommitIndex()
 }

@@ -188,7 +188,7 @@ func (s *server) reform(c *change) error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return r.applier.intend(c)
 	}
-	s.options.logger.Debug("raft: asked to change a peer", "server", s.name, "leave", c.leave, "member", c.name, "address", c.connectionString)
+	s.options.logger.Debug("raft: asked to change a member", "server", s.name, "leave", c.leave, "member", c.name, "address", c.connectionString)
 	r, err := s.prepared(func(l *eventLoop) { l.outside(c) })
 	if err != nil {
 		return err

@@ -391,7 +391,7 @@ func (r *replica) install(id entryID, c *configuration) bool {
 	r.log = history{base: id, end: id.index}
 	r.configurations = []*configuration{c}
 	r.commitIndex = id.index
-	r.belong(c)
+	r.recall(c)
 	return true
 }
 
@@ -436,13 +436,13 @@ func (r *replica) commit(index uint64) bool {
 	r.commitIndex = index
 	for len(r.configurations) > 1 && r.configurations[1].index <= index {
 		r.configurations = r.configurations[1:]
-		r.belong(r.configurations[0])
+		r.recall(r.configurations[0])
 	}
 	return true
 }
 
-// belong takes notice of a configuration that is committed.
-func (r *replica) belong(c *configuration) {
+// recall takes notice of a configuration that is committed.
+func (r *replica) recall(c *configuration) {
 	m := c.find(r.name)
 	r.belonged = r.belonged || m != nil && m.storeID == r.storeID
 	r.dismissed = r.dismissed && m == nil
