@@ -270,11 +270,8 @@ func (r *replica) appendEntries(req *AppendEntriesRequest, b *batch) (appendAnsw
 	r.role, r.leader = Follower, req.LeaderName
 	answer := appendAnswer{heard: true}
 	if req.ClusterID != 0 && r.clusterID != req.ClusterID {
-		if r.log.end > 0 && b.base.index > 0 {
-			// The log here was begun in another cluster that never committed
-			// anything: to this leader it is as good as empty.
-			return answer, nil
-		}
+		// A log that is here was begun in another cluster, which never committed
+		// anything, or this leader would have it.
 		answer.adopted, answer.reset = true, r.log.end > 0
 		r.adopt(req.ClusterID)
 	}

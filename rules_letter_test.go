@@ -11,6 +11,9 @@ type letter struct {
 	append   *AppendEntriesRequest
 	entries  []toyEntry // of append
 	appended *toyAppended
+	offer    *toyOffer
+	offered  *toyOffered
+	snapshot *toyOffer // the snapshot itself; entries are what it stands for
 }
 
 // toyAppended is the answer to an append, as the rules have it.
@@ -37,6 +40,9 @@ func (l *letter) String() string {
 			text += fmt.Sprintf(" +%d.%d", l.append.PrevLogIndex+uint64(i)+1, e.term)
 		}
 		return text
+	}
+	if l.appended == nil {
+		return way + l.snapshotText()
 	}
 	m := l.appended
 	if m.success {
@@ -75,7 +81,10 @@ func (s *toyServer) String() string {
 		text += " of " + s.leader
 	}
 	text += fmt.Sprintf(" commit %d log", s.commitIndex)
-	for i := uint64(1); i <= s.log.end; {
+	if base := s.log.base; base.index > 0 {
+		text += fmt.Sprintf(" (%d.%d)", base.index, base.term)
+	}
+	for i := s.log.base.index + 1; i <= s.log.end; {
 		term, end := s.log.runEnd(i)
 		if end > i {
 			text += fmt.Sprintf(" %d-%d.%d", i, end, term)
