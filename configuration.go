@@ -33,9 +33,13 @@ type configuration struct {
 	taken intentID
 }
 
-// errMember says that a change cannot be made of the configuration it was asked
-// of.
-var errMember = errors.New("raft: not a member")
+var (
+	// errMember says that a change cannot be made of the configuration it was
+	// asked of.
+	errMember = errors.New("raft: not a member")
+	// errEarly says that a leader is too new in office to know who is alive.
+	errEarly = errors.New("raft: too early to tell who answers")
+)
 
 func newConfiguration(index uint64, members []member) *configuration {
 	sorted := slices.Clone(members)
@@ -99,13 +103,39 @@ func (c *configuration) digest() uint64 {
 	return sum
 }
 
-// with returns the configuration with m added, or put in place of the member of
-// its name; the caller sets the index.
-func (c *configuration) with(m member) *configuration {
-	members := slices.DeleteFunc(slices.Clone(c.members), func(old member) bool { return old.name == m.name })
-	changed := newConfiguration(0, append(members, m))
+// having returns the configuration with other members; the caller sets the index.
+func (c *configuration) having(members []member) *configuration {
+	changed := newConfiguration(0, members)
 	changed.initial, changed.taken = c.initial, c.taken
 	return changed
+}
+
+// but returns the members other than name.
+func (c *configuration) but(name string) []member {
+	return slices.DeleteFunc(slices.Clone(c.members), func(m member) bool { return m.name == name })
+}
+
+// with returns the configuration with m added, or put in place of the member of
+// its name.
+func (c *configuration) with(m member) *configuration {
+	return c.having(append(c.but(m.name), m))
+}
+
+// without returns the configuration with name removed, or c itself if that is no
+// member.
+func (c *configuration) without(name string) *configuration {
+	if c.find(name) == nil {
+		return c
+	}
+	return c.having(c.but(name))
+}
+
+// upTo returns the configuration with the same members that has taken up the
+// intents as far as that one.
+func (c *configuration) upTo(taken intentID) *configuration {
+	same := c.having(c.members)
+	same.taken = taken
+	return same
 }
 
 // join returns the configuration in which name is a member at connectionString:

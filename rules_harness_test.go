@@ -281,7 +281,7 @@ func (s *toyServer) receiveVote(req *RequestVoteRequest) {
 
 func (s *toyServer) receiveVoted(m *RequestVoteResponse) {
 	e := s.election
-	if m.Refused != refusedNot {
+	if m.Refused != refusedNot && m.Refused != refusedRemoved {
 		return
 	}
 	if m.Term > s.term && !(m.PreVote && m.VoteGranted) {
@@ -289,6 +289,14 @@ func (s *toyServer) receiveVoted(m *RequestVoteResponse) {
 		return
 	}
 	if e == nil || e.preVote != m.PreVote || !m.PreVote && m.Term != e.term {
+		return
+	}
+	if m.Refused == refusedRemoved {
+		e.dismissed(m.From, m.StoreID)
+		if e.over() {
+			s.dismissed, s.role, s.election = true, Follower, nil
+			s.world.logf("%s: was removed", s.name)
+		}
 		return
 	}
 	e.record(m.From, m.StoreID, m.VoteGranted)
@@ -408,31 +416,25 @@ func (s *toyServer) housekeep() {
 }
 
 // join makes name a member, and reports whether the leader could take the
-// request.
-func (s *toyServer) join(name string) bool {
-	if !s.mayConfigure() || s.office.lost[name] && !s.office.quorumWithout(s.configuration(), name) {
-		return false
-	}
-	joined := s.configuration().join(name, "at-"+name, s.office.lost[name])
-	if joined == s.configuration() {
-		return true
-	}
-	s.office.forget(name)
-	delete(s.peers, name)
-	s.add("", joined)
-	s.heartbeat()
-	return true
-}
+// request; remove takes it out of the configuration.
+func (s *toyServer) join(name string) bool { return s.change(false, name) }
 
-// remove takes name out of the configuration.
-func (s *toyServer) remove(name string) bool {
-	if !s.mayConfigure() || !s.office.quorumWithout(s.configuration(), name) {
+func (s *toyServer) remove(name string) bool { return s.change(true, name) }
+
+func (s *toyServer) change(leave bool, name string) bool {
+	if !s.mayConfigure() {
 		return false
 	}
-	members := slices.DeleteFunc(slices.Clone(s.configuration().members), func(m member) bool { return m.name == name })
-	without := newConfiguration(0, members)
-	without.initial = s.configuration().initial
-	s.add("", without)
+	before := s.configuration()
+	after, err := s.office.changed(before, leave, name, "at-"+name)
+	if err != nil || after == before {
+		return err == nil
+	}
+	if fresh := after.find(name); fresh == nil || fresh.incarnation == unborn {
+		s.office.forget(name)
+		delete(s.peers, name)
+	}
+	s.add("", after)
 	s.heartbeat()
 	return true
 }

@@ -59,7 +59,7 @@ func refusal(refused uint32) string {
 	if refused == refusedNot {
 		return ""
 	}
-	return " (" + [...]string{"", "another cluster", "not the addressee", "another store", "no adoption", "term out of range", "another leader"}[refused] + ")"
+	return " (" + [...]string{"", "another cluster", "not the addressee", "another store", "no adoption", "term out of range", "another leader", "removed"}[refused] + ")"
 }
 
 // String is the server's state on one line.

@@ -8,9 +8,6 @@ import (
 	"github.com/goraft/raft/internal/snapshot"
 )
 
-// pieceBytes is how much of a snapshot's file one call carries.
-const pieceBytes = 1 << 20
-
 // behind reports whether the peer needs entries that the log no longer has.
 func (s *sender) behind(view *leaderView) bool { return s.progress.next <= view.terms.base.index }
 
@@ -93,7 +90,7 @@ func (p *shipment) run() uint64 {
 // send sends the file from offset on, and reports whether the peer has it in
 // force.
 func (p *shipment) send(file *snapshot.Reader, offset int64) bool {
-	buffer := make([]byte, min(pieceBytes, p.info.Size)) // its own: a call that was given up may still hold the last one
+	buffer := make([]byte, min(maxPieceBytes, p.info.Size)) // its own: a call that was given up may still hold the last one
 	for offset < p.info.Size && p.ctx.Err() == nil {
 		b := buffer[:min(int64(len(buffer)), p.info.Size-offset)]
 		if _, err := file.ReadAt(b, offset); err != nil {
@@ -166,7 +163,7 @@ func (p *shipment) piece(b []byte, offset int64) *SnapshotRecoveryResponse {
 func (p *shipment) heard(term, commit uint64, from string, refused uint32, clusterID, storeID uint64) bool {
 	word := newAppendEntriesResponse(term, 0, commit, false)
 	word.From, word.Refused, word.ClusterID, word.StoreID = from, refused, clusterID, storeID
-	p.inbox.put(&ack{term: p.term, name: p.member.name, response: word})
+	p.inbox.put(&ack{term: p.term, name: p.member.name, incarnation: p.member.incarnation, response: word})
 	return term <= p.term && refused == refusedNot && (from == "" || from == p.member.name)
 }
 

@@ -238,8 +238,9 @@ func (a *applier) recoverState(label snapshot.Label) error {
 			return fmt.Errorf("raft: restoring the snapshot at %d: %w", label.Index, err)
 		}
 	}
-	a.cluster, a.term = cluster, label.Term
+	a.cluster, a.term, a.requeued = cluster, label.Term, true
 	a.applied.Store(label.Index)
+	a.tellIntents()
 	a.saved.Store(&savedState{index: label.Index, applied: a.size})
 	return nil
 }

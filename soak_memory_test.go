@@ -20,9 +20,10 @@ func newMemoryFleet(r *soakRun, servers int) *memoryFleet {
 	dice := r.dice("transport", 0)
 	f.Cluster = NewCluster(servers, ClusterOptions{
 		Seed: r.seed, ElectionTimeout: r.election, HeartbeatInterval: r.heartbeat,
-		Context:   func(name string) interface{} { return r.newStore(name) },
-		Options:   []Option{WithRegistry(r.registry), WithMaxSegmentBytes(256 << 10)},
-		Configure: f.configure,
+		StateMachine: func(name string) StateMachine { return r.newStore(name) },
+		Context:      func(name string) interface{} { return r.node(name).store.Load() },
+		Options:      []Option{WithRegistry(r.registry), WithMaxSegmentBytes(256 << 10), r.trigger()},
+		Configure:    f.configure,
 		Transporter: func(_ string, memory *MemoryTransporter) Transporter {
 			return soakTransporter(dice, memory)
 		},

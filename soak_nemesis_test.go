@@ -145,6 +145,13 @@ func soakFaults() []soakFault {
 			return func() { node.slow.left.Store(0) }
 		}},
 		{"join", "join", 2, joinOne},
+		{"snapshot", "", 4, func(n *soakNemesis) func() {
+			if s := n.run.fleet.server(n.some().name); s != nil {
+				n.run.tasks.Go("snapshot", func() { _ = s.TakeSnapshot() })
+				return func() {} // it may wait for a disk that is blocked
+			}
+			return nil
+		}},
 		{"flush", "", 1, func(n *soakNemesis) func() {
 			if s := n.run.fleet.server(n.some().name); s != nil {
 				done := make(chan struct{})

@@ -54,6 +54,13 @@ type soakRun struct {
 	nodes      []*soakNode
 	notes      []string // what the nemesis did lately
 	violations atomic.Int64
+	saved      atomic.Int64 // states
+	restored   atomic.Int64
+}
+
+// trigger is how often the servers take snapshots: often, in most runs.
+func (r *soakRun) trigger() Option {
+	return WithSnapshotTrigger([]uint64{0, 10, 40, 150}[r.dice("trigger", 0).IntN(4)], 4<<20)
 }
 
 func newSoakRun(t *testing.T, seed uint64, election time.Duration) *soakRun {
@@ -293,7 +300,8 @@ func (r *soakRun) summary(clients []*soakClient, nemesis *soakNemesis, took time
 	if told["applied"] == 0 {
 		r.violated("no command was ever applied")
 	}
-	return fmt.Sprintf("%v, %d leaders, longest call %v\n  commands: %s\n  faults: %s", took.Round(time.Second), r.watch.changes,
+	return fmt.Sprintf("%v, %d leaders, %d states saved, %d pieces sent, %d restored, longest call %v\n  commands: %s\n  faults: %s",
+		took.Round(time.Second), r.watch.changes, r.saved.Load(), r.watch.pieces.Load(), r.restored.Load(),
 		longest.Round(time.Millisecond), soakCounts(told), soakCounts(nemesis.summary()))
 }
 

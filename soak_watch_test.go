@@ -31,6 +31,7 @@ type soakWatch struct {
 	heard   map[string]uint64   // the highest term that a server has told another one
 	votes   map[soakVote]string // for whom
 	changes int
+	pieces  atomic.Int64 // of snapshots
 }
 
 type soakVote struct {
@@ -86,6 +87,13 @@ func (w *soakWatch) sent(m MemoryMessage) bool {
 		w.leads(term, m.From, "a message")
 	case *AppendEntriesResponse:
 		term = message.Term()
+	case *SnapshotRequest:
+		term = message.Term
+		w.leads(term, m.From, "an offer")
+	case *SnapshotRecoveryRequest:
+		term = message.Term
+		w.leads(term, m.From, "a piece")
+		w.pieces.Add(1)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

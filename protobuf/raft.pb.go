@@ -280,7 +280,8 @@ type AppendEntriesResponse struct {
 	From    *string `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
 	StoreID *uint64 `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
 	// 0 no; 1 another cluster; 2 not the addressee; 3 another store; 4 the cluster
-	// is not adopted; 5 the term is out of range.
+	// is not adopted; 5 the term is out of range; 6 another leader has the term; 7,
+	// of a vote that is not granted, the candidate was removed from the cluster.
 	Refused *uint32 `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
 	// The term of the sender's entry at PrevLogIndex; ConflictIndex is the first
 	// index of that term in its log.
