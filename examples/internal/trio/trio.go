@@ -17,6 +17,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -189,7 +190,7 @@ func (c *Trio) Write(prefix string, n int) {
 		c.Wait("a write of "+key, func() bool {
 			for _, s := range c.Servers {
 				if s.Running() {
-					if _, ok := c.Post(s, "/db/"+key, value); ok {
+					if _, ok := c.Post(s, "/db/"+url.PathEscape(key), value); ok {
 						return true
 					}
 				}
@@ -216,6 +217,9 @@ func (c *Trio) Agree() {
 		})
 	}
 }
+
+// Forget expects the servers to have nothing from now on: they were wiped.
+func (c *Trio) Forget() { c.written = make(map[string]string) }
 
 // Survive is what every program of these goes through: writes, the death of the
 // leader, writes without it, the death of all, and their return. start starts a
