@@ -5,6 +5,7 @@
 // A program that is run so answers, over HTTP at its address:
 //
 //	GET  /state      the server's State()
+//	GET  /voters     how many members have a vote
 //	POST /db/{key}   stores the body; 200 when it is stored
 //	GET  /db         everything, as JSON
 package trio
@@ -182,6 +183,22 @@ func (c *Trio) Leader() (leader *Server) {
 	return leader
 }
 
+// Voters waits until so many members have a vote, by the word of all servers that
+// run: until then the cluster does not outlive its leader.
+func (c *Trio) Voters(n int) {
+	c.t.Helper()
+	c.Wait(fmt.Sprint(n, " voters"), func() bool {
+		for _, s := range c.Servers {
+			if s.Running() {
+				if voters, ok := c.Get(s, "/voters"); !ok || voters != fmt.Sprint(n) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
 // Write stores n values, each at whatever server takes it.
 func (c *Trio) Write(prefix string, n int) {
 	c.t.Helper()
@@ -228,6 +245,7 @@ func (c *Trio) Survive(start func(s *Server)) {
 	c.t.Helper()
 	c.Write("first", 30)
 	c.Agree()
+	c.Voters(len(c.Servers))
 	c.Leader().Kill()
 	c.Write("second", 30)
 	c.Agree()
