@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -79,16 +80,32 @@ func New(t *testing.T) *Trio {
 	return c
 }
 
-// FreeAddress is one of loopback that nobody listens on.
+// The ports that servers get lie below those that systems give to the near end of
+// connections: a server that was killed must find its own free again.
+const (
+	firstPort = 20_000
+	lastPort  = 32_000
+)
+
+// FreeAddress is one of loopback that nobody listens on; no two calls return the
+// same.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprint("127.0.0.1:", firstPort+rand.IntN(lastPort-firstPort))
+		if _, given := given.LoadOrStore(address, true); given {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var given sync.Map // the addresses that FreeAddress has returned or passed over
 
 // Start starts the server as a process with these arguments.
 func (s *Server) Start(args ...string) {
