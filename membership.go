@@ -49,7 +49,9 @@ func (c *change) fail(cause, outcome error) { c.done <- failure(cause, outcome) 
 func (l *eventLoop) request(c *change) {
 	if l.office == nil || l.raft.role != Leader || l.office.leaving {
 		m := l.raft.configurations[0].find(c.name)
-		if !c.leave && c.name == l.raft.name && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
+		// Removed for all that it knows, though not yet for certain, it is none.
+		stays := l.raft.configuration().find(c.name) != nil
+		if !c.leave && c.name == l.raft.name && stays && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
 			c.done <- nil // one of several servers that began with the same list
 			return
 		}

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,5 +34,29 @@ func TestWipedMemberJoinsBeforeAnybodyHasNoticed(t *testing.T) {
 		require.NoError(t, c.Start(old))
 		c.put("b")
 		c.converge()
+	})
+}
+
+// A join of a leader that is leaving is not answered by what is about to end.
+func TestJoinOfALeavingLeader(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		leader := c.leader()
+		name := leader.Name()
+		for _, other := range c.followers() {
+			c.Network().Block(other, name) // the removal is sent, and not acknowledged
+		}
+		left := make(chan error, 1)
+		var leaving sync.WaitGroup
+		leaving.Go(func() {
+			_, err := leader.DoContext(c.ctx, &DefaultLeaveCommand{Name: name})
+			left <- err
+		})
+		c.within(testElection, "the removal in force", func() bool { return leader.Peers()[name] == nil && leader.MemberCount() == 2 })
+		_, err := leader.DoContext(c.ctx, &DefaultJoinCommand{Name: name, ConnectionString: c.ConnectionString(name)})
+		require.ErrorIs(t, err, NotLeaderError)
+		for _, other := range c.followers() {
+			c.Network().Unblock(other, name)
+		}
+		<-left
 	})
 }
