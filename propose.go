@@ -120,6 +120,7 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 		return joined, nil
 	}
 	change := newJoin(c.Name, c.ConnectionString)
+	change.asked = true
 	if err := s.change(ctx, r, func(l *eventLoop) { l.request(change) }, change.done); err != nil {
 		return nil, err
 	}
