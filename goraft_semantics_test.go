@@ -191,7 +191,7 @@ func TestGoraftSnapshotsOnlyOnRequest(t *testing.T) {
 	})
 }
 
-// The events of goraft's trace: start, self-join, join, command, stop.
+// The events of goraft's trace: start, self-join, join, command, leave, stop.
 func TestGoraftEvents(t *testing.T) {
 	inCluster(t, 2, ClusterOptions{}, func(c *clusterTest) {
 		var heard *heardEvents
@@ -217,6 +217,10 @@ func TestGoraftEvents(t *testing.T) {
 		expect("addPeer s2<-<nil>", "commit entry 2 raft:join<-<nil>", "commit entry 3 <-<nil>", "commit entry 4 <-<nil>")
 		c.put("x")
 		expect("commit entry 5 test:put<-<nil>")
+		value, err := s.Do(&DefaultLeaveCommand{Name: "s2"})
+		require.NoError(t, err)
+		require.Equal(t, []byte("leave"), value)
+		expect("removePeer s2<-<nil>", "commit entry 6 raft:leave<-<nil>")
 		s.Stop()
 		expect("stateChange stopped<-leader", "leaderChange <-s1")
 	})
