@@ -242,8 +242,6 @@ func (a *applier) recoverState(label snapshot.Label) error {
 	a.applied.Store(label.Index)
 	a.tellIntents()
 	a.saved.Store(&savedState{index: label.Index, applied: a.size})
-	a.requeued = true
-	a.tellIntents()
 	return nil
 }
 
