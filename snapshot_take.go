@@ -89,7 +89,8 @@ func (a *applier) takeIfDue() {
 func (a *applier) take(done chan error) {
 	r := a.home
 	label := snapshot.Label{Index: a.applied.Load(), Term: a.term}
-	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index {
+	// What is about to be restored covers more, and may be half restored.
+	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index || label.Index < a.jump.Load() {
 		r.saving.Store(false)
 		if a.halt != nil {
 			done <- a.halt
@@ -210,12 +211,13 @@ func (r *run) snapshotFailed(err error) {
 }
 
 // restore puts a snapshot in the place of the state. If that fails the state
-// machine may be anything: apply halts.
+// machine may be anything: apply halts. But if a later snapshot is in force by
+// now, its file may be all that is left, and restoring it makes everything good.
 func (a *applier) restore(label snapshot.Label) {
-	if a.halt != nil || label.Index <= a.applied.Load() {
+	if a.halt != nil || label.Index <= a.applied.Load() || label.Index < a.jump.Load() {
 		return
 	}
-	if err := a.recoverState(label); err != nil {
+	if err := a.recoverState(label); err != nil && label.Index == a.jump.Load() {
 		a.stop(&HaltError{Index: label.Index, Command: "snapshot", Cause: err})
 	}
 }
