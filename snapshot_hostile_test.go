@@ -118,3 +118,34 @@ func TestSnapshotReplacedBeforeItIsRestored(t *testing.T) {
 		require.True(t, bytes.Contains(stateOf(c.journal("s2").entries()...), []byte("200 50")))
 	})
 }
+
+// What arrives as a snapshot is judged before it gets its name: a file of another
+// cluster, or one whose configuration cannot be read, must not be what the next
+// start finds.
+func TestSnapshotThatIsOfNoUseIsNotPublished(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(h *snapshot.Header)
+	}{
+		{"of another cluster", func(h *snapshot.Header) { h.ClusterID++ }},
+		{"without a configuration", func(h *snapshot.Header) { h.Meta = []byte("nonsense") }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+				s := lonely(c)
+				f := c.fileFor(s, snapshot.Label{Index: 100, Term: 50})
+				h := f.header
+				test.change(&h)
+				f = newSnapshotFile(t, h, nil)
+				f.header.ClusterID = 0 // as by a transport that does not tell
+				offered, answer := f.send(s, "s1", 50)
+				require.True(t, offered.Success)
+				require.False(t, answer.Success)
+				require.NoError(t, c.StartAll())
+				require.NoError(t, c.Restart("s2"))
+				c.put("b")
+				c.converge()
+			})
+		})
+	}
+}
