@@ -149,3 +149,20 @@ func TestSnapshotThatIsOfNoUseIsNotPublished(t *testing.T) {
 		})
 	}
 }
+
+// No entry is of a later term than the leader that has it, and none is the last
+// that a number can count.
+func TestSnapshotThatCannotBe(t *testing.T) {
+	for _, label := range []snapshot.Label{{Index: 100, Term: 51}, {Index: 1<<64 - 1, Term: 50}} {
+		inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+			s := lonely(c)
+			offered, answer := c.fileFor(s, label).send(s, "s1", 50)
+			require.Equal(t, refusedTerm, offered.Refused)
+			require.Equal(t, refusedTerm, answer.Refused)
+			require.NoError(t, c.Restart("s2"))
+			require.NoError(t, c.StartAll())
+			c.put("b")
+			c.converge()
+		})
+	}
+}
