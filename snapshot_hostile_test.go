@@ -3,6 +3,7 @@ package raft
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/goraft/raft/internal/snapshot"
@@ -165,4 +166,34 @@ func TestSnapshotThatCannotBe(t *testing.T) {
 			c.converge()
 		})
 	}
+}
+
+// A whole state comes without an offer whose answer waits for the disk. Its file
+// must not be there before the term in which it came, or the next start finds a
+// snapshot of a term that it knows nothing of.
+func TestSnapshotWaitsForTheTermItCameIn(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		s := lonely(c)
+		stall := make(chan struct{})
+		c.node("s2").disk.Load().SetFault(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync && strings.HasPrefix(op.Name, "s2/log/") {
+				<-stall
+			}
+			return nil
+		})
+		state := stateOf(append(c.journal("s2").entries(), journalEntry{100, 50, "sent"})...)
+		answered := make(chan *SnapshotRecoveryResponse, 1)
+		go func() {
+			answered <- s.SnapshotRecoveryRequest(&SnapshotRecoveryRequest{LeaderName: "s1", Term: 50, LastIndex: 100, LastTerm: 50, State: state})
+		}()
+		c.pass(10 * testElection)
+		left := c.node("s2").disk.Load().CrashClone(vfs.Nothing)
+		close(stall)
+		require.NotNil(t, <-answered)
+		c.Stop("s2")
+		c.node("s2").disk.Store(left)
+		require.NoError(t, c.StartAll())
+		c.put("b")
+		c.converge()
+	})
 }

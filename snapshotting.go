@@ -156,8 +156,12 @@ func (r *run) install(ctx context.Context, in *incoming) {
 	}
 }
 
-// collect makes the file of a snapshot.
+// collect makes the file of a snapshot. Before it, the term and the cluster that it
+// came in must be durable: the next start takes no snapshot of others.
 func (r *run) collect(ctx context.Context, in *incoming) (snapshot.Info, error) {
+	if !r.flush() {
+		return snapshot.Info{}, StopError
+	}
 	if in.whole != nil {
 		return r.writeWhole(in)
 	}
