@@ -40,8 +40,11 @@ type savedState struct {
 	applied logSize
 }
 
-// retryShare of a trigger is the log that a failed snapshot is tried again after.
-const retryShare = 10
+// share is the tenth of a trigger after which a failed snapshot is tried again. Of
+// one that counts it is never nothing.
+func (s logSize) share() logSize {
+	return logSize{max(s.entries/10, min(s.entries, 1)), max(s.bytes/10, min(s.bytes, 1))}
+}
 
 func (s *server) TakeSnapshot() error {
 	if s.stateMachine == nil {
@@ -75,7 +78,7 @@ func (a *applier) takeIfDue() {
 		return
 	}
 	trigger := a.home.options.snapshotTrigger
-	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, logSize{trigger.entries / retryShare, trigger.bytes / retryShare}) {
+	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, trigger.share()) {
 		return
 	}
 	if a.home.saving.CompareAndSwap(false, true) {
