@@ -104,21 +104,21 @@ func (a *applier) take(done chan error) {
 	}
 	at := savedState{index: label.Index, applied: a.size}
 	a.tried = a.size
-	write, err := a.fix()
+	var view StateView
+	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
+	if err == nil {
+		view, err = a.fix()
+	}
 	if err != nil {
 		r.saving.Store(false)
 		r.snapshotFailed(err)
 		done <- err
 		return
 	}
-	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
 	header := snapshot.Header{Label: label, ClusterID: r.server.ClusterID(), ID: nonzero(r.options.seed), Meta: meta}
 	// The application writes, so Stop may have to leave the task behind.
 	r.applies.Go("snapshot", func() {
-		var info snapshot.Info
-		if err == nil {
-			info, err = r.writeSnapshot(header, write)
-		}
+		info, err := r.writeSnapshot(header, view)
 		if err == nil {
 			a.saved.Store(&at)
 			r.snapshotError.Store(nil)
@@ -136,43 +136,50 @@ func (a *applier) take(done chan error) {
 	})
 }
 
-// fix has the state machine fix what it is to write, and returns what writes it.
-func (a *applier) fix() (write func(io.Writer) error, err error) {
+// fix has the state machine fix what is to be written.
+func (a *applier) fix() (view StateView, err error) {
 	a.inside.enter(a.goroutine)
 	defer a.inside.leave()
 	defer containPanic("Save", &err)
 	machine := a.home.server.stateMachine
-	streamer, ok := machine.(StateStreamer)
-	if !ok {
-		state, err := machine.Save()
-		return func(w io.Writer) error {
-			_, err := w.Write(state)
-			return err
-		}, err
+	if streamer, ok := machine.(StateStreamer); ok {
+		return streamer.FixState()
 	}
-	view, err := streamer.FixState()
-	if err != nil {
-		return nil, err
-	}
-	return func(w io.Writer) error { return writeView(view, w) }, nil
+	state, err := machine.Save()
+	return savedBytes(state), err
 }
 
-// writeView lets the application write its state.
+// savedBytes is the view of a state that lies in memory.
+type savedBytes []byte
+
+// WriteTo is io.WriterTo's.
+func (b savedBytes) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(b)
+	return int64(n), err
+}
+
+// Release is StateView's.
+func (b savedBytes) Release() {}
+
+// writeView lets the application write its state, if there is anything to write it
+// to, and releases it.
 func writeView(view StateView, w io.Writer) (err error) {
 	defer containPanic("WriteTo", &err)
 	defer view.Release()
-	_, err = view.WriteTo(w)
+	if w != nil {
+		_, err = view.WriteTo(w)
+	}
 	return err
 }
 
 // writeSnapshot writes the file and publishes it, when the log of this server is
 // durable as far as the snapshot goes.
-func (r *run) writeSnapshot(h snapshot.Header, write func(io.Writer) error) (snapshot.Info, error) {
+func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, error) {
 	w, err := r.snapshots.Create(h)
 	if err != nil {
-		return snapshot.Info{}, err
+		return snapshot.Info{}, errors.Join(err, writeView(view, nil))
 	}
-	if err = write(untilStop{r.ctx, w}); err == nil {
+	if err = writeView(view, untilStop{r.ctx, w}); err == nil {
 		err = w.Finish()
 	}
 	if err == nil && !r.flush() {
