@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/goraft/raft/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -234,6 +235,42 @@ func TestDecision12_AddPeerOutsideTheLog(t *testing.T) {
 		require.Error(t, leader.AddPeer("", "memory://s5"))
 		c.converge()
 	})
+}
+
+// Programs with a static list tell it at every start, and end if that fails: it must
+// not, also where all servers were killed before they knew their last configuration
+// to be committed.
+func TestDecision12_AddPeerAtEveryStart(t *testing.T) {
+	for _, choose := range []vfs.Chooser{vfs.Everything, vfs.Nothing} {
+		inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+			for _, name := range c.Names() {
+				c.crash(c.node(name), choose)
+			}
+			uncommitted := 0
+			tell := func(server Server) {
+				for _, peer := range c.Names() {
+					require.NoError(t, server.AddPeer(peer, c.ConnectionString(peer)))
+				}
+				require.NoError(t, server.RemovePeer("stale"))
+				require.Equal(t, NotLeaderError, server.AddPeer("s1", "memory://elsewhere"))
+				require.Equal(t, NotLeaderError, server.RemovePeer("s1"))
+			}
+			c.options.Configure = func(_ string, server Server) {
+				require.NoError(t, server.Init())
+				if status := server.Status(); status.ConfigurationIndex > status.CommitIndex {
+					uncommitted++
+				}
+				tell(server)
+			}
+			for _, name := range c.Names() {
+				require.NoError(t, c.Start(name))
+				tell(c.Server(name))
+			}
+			require.NotZero(t, uncommitted)
+			c.put("x")
+			c.converge()
+		})
+	}
 }
 
 // Commands of the two exact types become configuration entries: their own Apply is

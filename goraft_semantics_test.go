@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -310,7 +309,7 @@ func TestGoraftFlushCommitIndex(t *testing.T) {
 
 // Accessors tell what NewServer was given.
 func TestGoraftAccessors(t *testing.T) {
-	machine, context := new(textMachine), fmt.Sprint("context")
+	machine, context := new(textMachine), "context"
 	s, err := NewServer("n", "/dir", deaf{}, machine, context, "http://h")
 	require.NoError(t, err)
 	require.Equal(t, "n", s.Name())

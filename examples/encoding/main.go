@@ -155,6 +155,7 @@ func (s *raftServer) routes() {
 		defer s.mu.Unlock()
 		fmt.Fprint(w, s.lastState)
 	})
+	s.mux.HandleFunc("/voters", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, voters(s.server)) })
 	s.mux.HandleFunc("GET /db", func(w http.ResponseWriter, _ *http.Request) {
 		b, err := s.config.Save()
 		if err != nil {
@@ -199,6 +200,17 @@ func (s *raftServer) changeCluster(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// voters counts the members that have a vote: one that has just joined has none
+// until it has caught up. goraft had no such thing, so this asks for Status.
+func voters(server raft.Server) (n int) {
+	for _, member := range server.Status().Members {
+		if member.Voter {
+			n++
+		}
+	}
+	return n
 }
 
 // do carries out a command for a client.

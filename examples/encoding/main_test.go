@@ -60,6 +60,7 @@ func TestEncoding(t *testing.T) {
 			start(s, "-seed", leader.Address)
 			c.Write("after the move of "+names[s], 10)
 			c.Agree()
+			c.Voters(3)
 		}
 	}
 

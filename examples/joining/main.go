@@ -127,10 +127,22 @@ func (n *node) listenAndServe(leader string) error {
 		log.Println("recovered from log")
 	}
 	n.router.HandleFunc("/state", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, server.State()) })
+	n.router.HandleFunc("/voters", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, voters(server)) })
 	n.router.HandleFunc("/db", n.readAll).Methods("GET")
 	n.router.HandleFunc("/db/{key}", n.write).Methods("POST")
 	n.router.HandleFunc("/join", n.serveJoin).Methods("POST")
 	return http.ListenAndServe(n.address, n.router)
+}
+
+// voters counts the members that have a vote: one that has just joined has none
+// until it has caught up. goraft had no such thing, so this asks for Status.
+func voters(server raft.Server) (n int) {
+	for _, member := range server.Status().Members {
+		if member.Voter {
+			n++
+		}
+	}
+	return n
 }
 
 // join asks the leader to take in this server. The leader answers before it can

@@ -174,6 +174,7 @@ func (ps *peerServer) joinCluster(cluster string) {
 
 func (ps *peerServer) routes(mux *http.ServeMux) {
 	mux.HandleFunc("/state", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, ps.raftServer.State()) })
+	mux.HandleFunc("/voters", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, voters(ps.raftServer)) })
 	mux.HandleFunc("/join", func(w http.ResponseWriter, r *http.Request) {
 		command := new(joinCommand)
 		err := json.NewDecoder(r.Body).Decode(command)
@@ -194,6 +195,17 @@ func (ps *peerServer) routes(mux *http.ServeMux) {
 	mux.HandleFunc("/peers", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(ps.raftServer.Peers())
 	})
+}
+
+// voters counts the members that have a vote: one that has just joined has none
+// until it has caught up. goraft had no such thing, so this asks for Status.
+func voters(server raft.Server) (n int) {
+	for _, member := range server.Status().Members {
+		if member.Voter {
+			n++
+		}
+	}
+	return n
 }
 
 // answer carries out a command for a client.

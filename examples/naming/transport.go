@@ -31,12 +31,6 @@ func (r *registry) set(name, url string) {
 	r.urls[name] = url
 }
 
-func (r *registry) remove(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.urls, name)
-}
-
 // transporter sends messages to names: it has goraft's four methods and knows
 // nothing of the fields that a message has.
 type transporter struct {

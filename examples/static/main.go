@@ -96,6 +96,7 @@ func main() {
 	mux := http.NewServeMux()
 	transporter.Install(m.raftServer, mux)
 	mux.HandleFunc("/state", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, m.raftServer.State()) })
+	mux.HandleFunc("/voters", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, voters(m.raftServer)) })
 	mux.HandleFunc("/leader", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, m.raftServer.Leader()) })
 	mux.HandleFunc("GET /db", m.readAll)
 	mux.HandleFunc("POST /db/{key}", m.write)
@@ -192,6 +193,17 @@ func (m *master) findCluster() {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
+}
+
+// voters counts the members that have a vote: one that has just joined has none
+// until it has caught up. goraft had no such thing, so this asks for Status.
+func voters(server raft.Server) (n int) {
+	for _, member := range server.Status().Members {
+		if member.Voter {
+			n++
+		}
+	}
+	return n
 }
 
 func ask(response *http.Response, err error) (string, error) {

@@ -34,6 +34,7 @@ func TestStatic(t *testing.T) {
 			leader, ok := c.Get(s, "/leader")
 			return ok && leader != ""
 		})
+		c.Voters(3) // before the next one
 	}
 
 	// All do: it is another cluster.

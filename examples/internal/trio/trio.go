@@ -5,6 +5,7 @@
 // A program that is run so answers, over HTTP at its address:
 //
 //	GET  /state      the server's State()
+//	GET  /voters     how many members have a vote
 //	POST /db/{key}   stores the body; 200 when it is stored
 //	GET  /db         everything, as JSON
 package trio
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -78,16 +80,32 @@ func New(t *testing.T) *Trio {
 	return c
 }
 
-// FreeAddress is one of loopback that nobody listens on.
+// The ports that servers get lie below those that systems give to the near end of
+// connections: a server that was killed must find its own free again.
+const (
+	firstPort = 20_000
+	lastPort  = 32_000
+)
+
+// FreeAddress is one of loopback that nobody listens on; no two calls return the
+// same.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprint("127.0.0.1:", firstPort+rand.IntN(lastPort-firstPort))
+		if _, given := given.LoadOrStore(address, true); given {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var given sync.Map // the addresses that FreeAddress has returned or passed over
 
 // Start starts the server as a process with these arguments.
 func (s *Server) Start(args ...string) {
@@ -182,6 +200,22 @@ func (c *Trio) Leader() (leader *Server) {
 	return leader
 }
 
+// Voters waits until so many members have a vote, by the word of all servers that
+// run: until then the cluster does not outlive its leader.
+func (c *Trio) Voters(n int) {
+	c.t.Helper()
+	c.Wait(fmt.Sprint(n, " voters"), func() bool {
+		for _, s := range c.Servers {
+			if s.Running() {
+				if voters, ok := c.Get(s, "/voters"); !ok || voters != fmt.Sprint(n) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
 // Write stores n values, each at whatever server takes it.
 func (c *Trio) Write(prefix string, n int) {
 	c.t.Helper()
@@ -228,6 +262,7 @@ func (c *Trio) Survive(start func(s *Server)) {
 	c.t.Helper()
 	c.Write("first", 30)
 	c.Agree()
+	c.Voters(len(c.Servers))
 	c.Leader().Kill()
 	c.Write("second", 30)
 	c.Agree()
