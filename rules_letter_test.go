@@ -11,6 +11,8 @@ type letter struct {
 	append   *AppendEntriesRequest
 	entries  []toyEntry // of append
 	appended *toyAppended
+
+	timeoutNow *TimeoutNowRequest
 }
 
 // toyAppended is the answer to an append, as the rules have it.
@@ -18,6 +20,7 @@ type toyAppended struct {
 	appendAnswer
 	term, storeID  uint64
 	sequence, prev uint64 // the request's
+	commit         uint64
 }
 
 func (l *letter) String() string {
@@ -37,6 +40,8 @@ func (l *letter) String() string {
 			text += fmt.Sprintf(" +%d.%d", l.append.PrevLogIndex+uint64(i)+1, e.term)
 		}
 		return text
+	case l.timeoutNow != nil:
+		return way + fmt.Sprintf("stand now, term %d", l.timeoutNow.Term)
 	}
 	m := l.appended
 	if m.success {
