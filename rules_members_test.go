@@ -96,7 +96,8 @@ func (s *toyServer) served() []member {
 
 // abdicate gives up the office to the best successor, who is told to stand.
 func (s *toyServer) abdicate() {
-	if m := s.office.successor(s.configuration()); m != nil {
+	if all := s.office.successors(s.configuration()); len(all) > 0 {
+		m := all[0]
 		s.post(&letter{to: m.name, timeoutNow: &TimeoutNowRequest{
 			Term: s.term, LeaderName: s.name, ClusterID: s.clusterID, To: m.name, StoreID: s.storeID, ToStoreID: m.storeID,
 		}})
