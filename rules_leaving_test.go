@@ -1,7 +1,7 @@
 package raft
 
 import (
-	"errors"
+	"strings"
 	"testing"
 )
 
@@ -211,21 +211,24 @@ func TestRemoved(t *testing.T) {
 	}
 }
 
+// changeCase is a change that a leader a is asked for.
+type changeCase struct {
+	before  *configuration
+	leave   bool
+	who, at string
+	heard   string // since the last check; before it, behind a comma
+	lost    string
+	checks  int
+	want    string // the names, learners in brackets
+	err     error
+}
+
 // TestChangesThatTheLeaderMakes: dissertation §4.1 and §4.2. A voter is given up
 // only while the others have a majority that answers.
 func TestChangesThatTheLeaderMakes(t *testing.T) {
 	three := bound(1, "a", "b", "c")
 	learner := three.with(member{name: "d", connectionString: "at-d", incarnation: 2}).at(2)
-	for name, c := range map[string]struct {
-		before  *configuration
-		leave   bool
-		who, at string
-		heard   string // since the last check; before it, behind a comma
-		lost    string
-		checks  int
-		want    string // the names, learners in small brackets
-		err     error
-	}{
+	for name, c := range map[string]changeCase{
 		"join":                              {before: three, who: "d", at: "x", want: "a b c (d)"},
 		"join without an address":           {before: three, who: "d", want: "a b c (d)"},
 		"join of a member":                  {before: three, who: "b", at: "at-b", want: "same"},
@@ -248,56 +251,55 @@ func TestChangesThatTheLeaderMakes(t *testing.T) {
 		"a learner leaves":                  {before: learner, leave: true, who: "d", checks: 1, want: "a b c"},
 		"a stranger leaves":                 {before: three, leave: true, who: "x", heard: "bc", err: errMember},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLeadership(standing("a", 1, []uint64{1, 1}, c.before), 1, map[string]uint64{})
-			for before := false; c.heard != ""; c.heard = c.heard[1:] {
-				switch who := c.heard[:1]; {
-				case who == ",":
-					before = true
-				case before:
-					l.before[who] = true
-				default:
-					l.heard[who] = true
-				}
-			}
-			l.lost[c.lost], l.checks = true, c.checks
-			after, err := l.changed(c.before, c.leave, c.who, c.at)
-			if !errors.Is(err, c.err) || c.err == nil && err != nil {
-				t.Fatalf("%v", err)
-			}
-			if err != nil || c.want == "same" {
-				if after != c.before {
-					t.Errorf("%v", after)
-				}
-				return
-			}
-			got := ""
-			for _, m := range after.members {
-				name := m.name
-				if !m.voter {
-					name = "(" + name + ")"
-				}
-				got += " " + name
-				if was := c.before.find(m.name); was != nil && m.name != c.who && *was != m {
-					t.Errorf("%s was %+v, is %+v", m.name, *was, m)
-				}
-			}
-			if got != " "+c.want {
-				t.Errorf("%s", got)
-			}
-			if m := after.find(c.who); m != nil {
-				if was := c.before.find(c.who); was != nil && c.lost != c.who {
-					if m.incarnation != was.incarnation || m.storeID != was.storeID || m.voter != was.voter {
-						t.Errorf("moved, %+v became %+v", *was, *m)
-					}
-				} else if m.incarnation != unborn || m.storeID != 0 {
-					t.Errorf("new: %+v", *m)
-				}
-				if m.connectionString != c.at {
-					t.Errorf("at %q", m.connectionString)
-				}
-			}
-		})
+		t.Run(name, c.check)
+	}
+}
+
+func (c *changeCase) check(t *testing.T) {
+	l := newLeadership(standing("a", 1, []uint64{1, 1}, c.before), 1, map[string]uint64{})
+	since, before, _ := strings.Cut(c.heard, ",")
+	for _, who := range since {
+		l.heard[string(who)] = true
+	}
+	for _, who := range before {
+		l.before[string(who)] = true
+	}
+	l.lost[c.lost], l.checks = true, c.checks
+	after, err := l.changed(c.before, c.leave, c.who, c.at)
+	if err != c.err {
+		t.Fatalf("%v", err)
+	}
+	if err != nil || c.want == "same" {
+		if after != c.before {
+			t.Errorf("%v", after)
+		}
+		return
+	}
+	var got []string
+	for _, m := range after.members {
+		name := m.name
+		if !m.voter {
+			name = "(" + name + ")"
+		}
+		got = append(got, name)
+		if was := c.before.find(m.name); was != nil && m.name != c.who && *was != m {
+			t.Errorf("%s was %+v, is %+v", m.name, *was, m)
+		}
+	}
+	if strings.Join(got, " ") != c.want {
+		t.Errorf("%v", got)
+	}
+	m, was := after.find(c.who), c.before.find(c.who)
+	switch {
+	case m == nil:
+	case m.connectionString != c.at:
+		t.Errorf("at %q", m.connectionString)
+	case was != nil && c.lost != c.who:
+		if m.incarnation != was.incarnation || m.storeID != was.storeID || m.voter != was.voter {
+			t.Errorf("moved, %+v became %+v", *was, *m)
+		}
+	case m.incarnation != unborn || m.storeID != 0:
+		t.Errorf("new: %+v", *m)
 	}
 }
 
