@@ -1,6 +1,9 @@
 package raft
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // leadership is one term of office: what the leader knows of the others' logs,
 // by evidence. It dies with the term.
@@ -196,21 +199,18 @@ func (l *leadership) caughtUp(name string, end uint64) bool {
 	return true
 }
 
-// successor returns the voter that is most likely to be elected when the leader
-// goes: the one that stores most, and rather one that answers; nil if there is
-// none.
-func (l *leadership) successor(c *configuration) *member {
-	var best *member
-	for i := range c.members {
-		m := &c.members[i]
-		if !m.voter || m.name == l.self || l.lost[m.name] {
-			continue
+// successors returns the voters but the leader, those first that are most likely
+// to be elected when it goes: who stores most, and rather who answers.
+func (l *leadership) successors(c *configuration) []member {
+	answers := func(m member) int {
+		if l.heard[m.name] || l.before[m.name] {
+			return 1
 		}
-		answers := l.heard[m.name] || l.before[m.name]
-		if best == nil || l.match[m.name] > l.match[best.name] ||
-			l.match[m.name] == l.match[best.name] && answers && !l.heard[best.name] && !l.before[best.name] {
-			best = m
-		}
+		return 0
 	}
-	return best
+	all := slices.DeleteFunc(c.but(l.self), func(m member) bool { return !m.voter || l.lost[m.name] })
+	slices.SortStableFunc(all, func(a, b member) int {
+		return cmp.Or(cmp.Compare(l.match[b.name], l.match[a.name]), cmp.Compare(answers(b), answers(a)))
+	})
+	return all
 }

@@ -2,6 +2,8 @@ package raft
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -120,4 +122,194 @@ func TestManyChangesAtOnce(t *testing.T) {
 		c.put("x")
 		c.converge()
 	})
+}
+
+// memberEvents records what servers tell of their members.
+type memberEvents struct {
+	mu  sync.Mutex
+	all map[string][]string
+}
+
+func (e *memberEvents) configure(name string, server Server) {
+	for _, kind := range []string{AddPeerEventType, RemovePeerEventType} {
+		server.AddEventListener(kind, func(event Event) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.all[name] = append(e.all[name], event.Type()+" "+event.Value().(string))
+		})
+	}
+}
+
+// of returns what the server has told since it was asked last.
+func (e *memberEvents) of(name string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	defer delete(e.all, name)
+	return e.all[name]
+}
+
+func TestMemberEvents(t *testing.T) {
+	events := &memberEvents{all: make(map[string][]string)}
+	inRunningCluster(t, 3, ClusterOptions{Configure: events.configure}, func(c *clusterTest) {
+		leader, follower := c.leader().Name(), c.followers()[0]
+		for _, name := range c.Names() {
+			var others []string
+			for _, other := range c.Names() {
+				if other != name {
+					others = append(others, "addPeer "+other)
+				}
+			}
+			require.Equal(t, others, events.of(name), "of itself nobody tells")
+		}
+		late := c.Add()
+		require.NoError(t, c.Start(late))
+		require.NoError(t, c.Join(c.ctx, late))
+		c.converge()
+		require.Equal(t, []string{"addPeer s4"}, events.of(leader), "once: not again when it votes")
+		require.Equal(t, []string{"addPeer s4"}, events.of(follower))
+		told := events.of(late)
+		slices.Sort(told)
+		require.Equal(t, []string{"addPeer s1", "addPeer s2", "addPeer s3"}, told)
+
+		require.NoError(t, c.Server(leader).AddPeer(follower, "elsewhere"))
+		c.leave(late)
+		c.within(testElection, "it to know", func() bool { return c.Server(late).Err() != nil })
+		c.put("x")
+		c.converge()
+		require.Equal(t, []string{"removePeer s4"}, events.of(leader), "an address is no event")
+		require.Equal(t, []string{"removePeer s4"}, events.of(follower))
+		require.Equal(t, []string{"removePeer s4"}, events.of(late), "its own removal, when it is certain")
+
+		require.NoError(t, c.Join(c.ctx, late))
+		c.converge()
+		require.Empty(t, events.of(late))
+		require.NoError(t, c.Server(late).Err())
+		events.of(leader)
+		c.leave(leader)
+		c.put("x")
+		c.converge()
+		require.Equal(t, []string{"removePeer " + leader}, events.of(leader))
+		require.Equal(t, []string{"removePeer " + leader}, events.of(late))
+	})
+}
+
+// A change that is taken back is told again, the other way round.
+func TestMemberEventsOfAChangeThatNeverCommits(t *testing.T) {
+	events := &memberEvents{all: make(map[string][]string)}
+	inRunningCluster(t, 3, ClusterOptions{Configure: events.configure}, func(c *clusterTest) {
+		old, gone := c.leader(), c.followers()[0]
+		events.of(old.Name())
+		events.of(gone)
+		c.Isolate(old.Name())
+		requireUnknown(t, (<-c.async(old, &DefaultLeaveCommand{Name: gone})).err)
+		require.Equal(t, []string{"removePeer " + gone}, events.of(old.Name()))
+		c.within(10*testElection, "another leader", func() bool { return c.Leader() != nil && c.leader() != old })
+		c.Heal()
+		c.put("x")
+		c.converge()
+		require.Equal(t, []string{"addPeer " + gone}, events.of(old.Name()))
+		require.Empty(t, events.of(gone))
+	})
+}
+
+// Before a cluster begins, AddPeer and RemovePeer make the list that it begins
+// with.
+func TestPeersBeforeTheBeginning(t *testing.T) {
+	for _, started := range []bool{false, true} {
+		inCluster(t, 4, ClusterOptions{}, func(c *clusterTest) {
+			servers := c.Names()[:3]
+			for _, name := range servers {
+				if started {
+					require.NoError(t, c.Start(name))
+				}
+			}
+			list := func(name string) {
+				s := c.Server(name)
+				for _, peer := range c.Names() {
+					require.NoError(t, s.AddPeer(peer, c.ConnectionString(peer)))
+				}
+				require.Equal(t, 4, s.MemberCount())
+				require.EqualError(t, s.RemovePeer("x"), "raft: Peer not found: x")
+				require.NoError(t, s.RemovePeer("s4"))
+				require.Equal(t, 3, s.MemberCount())
+				require.NotContains(t, s.Peers(), "s4")
+				require.EqualError(t, s.RemovePeer("s4"), "raft: Peer not found: s4")
+			}
+			if !started {
+				require.NoError(t, c.StartAll())
+				c.Stop("s4")
+			}
+			for _, name := range servers {
+				list(name)
+			}
+			require.NoError(t, c.Restart("s1"))
+			require.Equal(t, 3, c.Server("s1").MemberCount(), "the list is on disk")
+			require.NoError(t, c.found(c.ctx, "s1"))
+			c.put("x")
+			c.converge()
+			require.Equal(t, 3, c.leader().MemberCount())
+			require.Equal(t, 2, c.leader().QuorumSize())
+		})
+	}
+	// On a server that is not started it is the same.
+	inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		life, err := c.create(c.node("s1"))
+		require.NoError(t, err)
+		defer life.transport.Close()
+		require.NoError(t, life.server.AddPeer("s2", "-"))
+		require.EqualError(t, life.server.RemovePeer("s3"), "raft: Peer not found: s3")
+		require.NoError(t, life.server.RemovePeer("s2"))
+		require.NoError(t, life.server.RemovePeer("s1"))
+		require.Equal(t, 1, life.server.MemberCount(), "itself, whatever the list says")
+		require.Empty(t, life.server.Peers())
+		life.server.Stop()
+	})
+}
+
+// goraft's programs found a cluster, and take members in, by commands of their
+// own that call AddPeer.
+func TestOwnCommandsOfMembership(t *testing.T) {
+	inCluster(t, 2, ClusterOptions{}, func(c *clusterTest) {
+		for _, name := range c.Names() {
+			require.NoError(t, c.registry(name).Register(&memberCommand{}))
+			require.NoError(t, c.Start(name))
+		}
+		s1 := c.Server("s1")
+		value, err := s1.Do(&memberCommand{Name: "s1", Address: c.ConnectionString("s1")})
+		require.NoError(t, err)
+		require.Equal(t, "joined s1", value)
+		require.Equal(t, 1, s1.MemberCount())
+		value, err = s1.Do(&memberCommand{Name: "s2", Address: c.ConnectionString("s2")})
+		require.NoError(t, err)
+		require.Equal(t, "joined s2", value)
+		c.within(20*testElection, "the second to vote", func() bool { return s1.QuorumSize() == 2 })
+		_, err = s1.Do(&memberCommand{Name: "s9", Leave: true})
+		require.EqualError(t, err, "raft: Peer not found: s9", "as Apply returned it")
+		value, err = s1.Do(&memberCommand{Name: "s1", Leave: true})
+		require.NoError(t, err)
+		require.Equal(t, "left s1", value)
+		c.within(3*testElection, "the other to lead", func() bool { return c.Leader() == c.Server("s2") })
+		require.Equal(t, ErrRemoved, s1.Err())
+		require.Equal(t, 1, c.leader().MemberCount())
+	})
+}
+
+// memberCommand joins or removes as goraft's programs do.
+type memberCommand struct {
+	Name, Address string
+	Leave         bool
+}
+
+// CommandName is Command's.
+func (c *memberCommand) CommandName() string { return "test:member" }
+
+// NodeName makes it a JoinCommand.
+func (c *memberCommand) NodeName() string { return c.Name }
+
+// Apply is goraft's older form.
+func (c *memberCommand) Apply(server Server) (interface{}, error) {
+	if c.Leave {
+		return "left " + c.Name, server.RemovePeer(c.Name)
+	}
+	return "joined " + c.Name, server.AddPeer(c.Name, c.Address)
 }

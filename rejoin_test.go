@@ -41,8 +41,8 @@ func TestWipedMemberJoinsBeforeAnybodyHasNoticed(t *testing.T) {
 func TestJoinOfALeavingLeader(t *testing.T) {
 	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
 		leader := c.leader()
-		name := leader.Name()
-		for _, other := range c.followers() {
+		name, others := leader.Name(), c.followers()
+		for _, other := range others {
 			c.Network().Block(other, name) // the removal is sent, and not acknowledged
 		}
 		left := make(chan error, 1)
@@ -54,7 +54,7 @@ func TestJoinOfALeavingLeader(t *testing.T) {
 		c.within(testElection, "the removal in force", func() bool { return leader.Peers()[name] == nil && leader.MemberCount() == 2 })
 		_, err := leader.DoContext(c.ctx, &DefaultJoinCommand{Name: name, ConnectionString: c.ConnectionString(name)})
 		require.ErrorIs(t, err, NotLeaderError)
-		for _, other := range c.followers() {
+		for _, other := range others {
 			c.Network().Unblock(other, name)
 		}
 		<-left

@@ -28,21 +28,32 @@ func (l *eventLoop) timeoutNow(c *timeoutNowCall) {
 }
 
 // abdicate gives up the office to the voter that is most likely to be elected: it
-// is told to stand at once. If it does not hear of that, or the transporter
-// cannot tell it, the others wait until their election timers end.
+// is told to stand at once, or the next one if it says that it does not. If none
+// hears of that, or the transporter cannot tell, the others wait until their
+// election timers end.
 func (l *eventLoop) abdicate() {
 	r := l.raft
-	if m := l.office.successor(r.configuration()); m != nil {
-		req := &TimeoutNowRequest{
-			Term: r.term, LeaderName: r.name,
-			ClusterID: r.clusterID, To: m.name, StoreID: r.storeID, ToStoreID: m.storeID,
-		}
-		peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
-		l.call(l.ctx, l.busy(m.name), func(ctx context.Context, t Transporter) {
+	req := TimeoutNowRequest{Term: r.term, LeaderName: r.name, ClusterID: r.clusterID, StoreID: r.storeID}
+	if successors := l.office.successors(r.configuration()); len(successors) > 0 {
+		l.call(l.ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
 			if t, ok := t.(TransferTransporter); ok {
-				_, _ = t.TimeoutNowContext(ctx, l.server, peer, req)
+				handOver(ctx, t, l.server, req, successors)
 			}
 		})
 	}
 	l.stepDown()
+}
+
+// handOver tells the first of the successors to stand that does.
+func handOver(ctx context.Context, t TransferTransporter, server Server, req TimeoutNowRequest, successors []member) {
+	for i := range successors {
+		m, word := &successors[i], req
+		word.To, word.ToStoreID = m.name, m.storeID
+		peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
+		response, err := t.TimeoutNowContext(ctx, server, peer, &word)
+		// Without an answer it may well stand, and two would split the votes.
+		if err != nil || response == nil || response.Success || ctx.Err() != nil {
+			return
+		}
+	}
 }
