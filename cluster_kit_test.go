@@ -67,24 +67,34 @@ func (j *journal) Save() ([]byte, error) {
 			return nil, err
 		}
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var b []byte
-	for _, e := range j.all {
+	return writeJournal(j.entries()), nil
+}
+
+// writeJournal is what Save returns of the entries.
+func writeJournal(all []journalEntry) (b []byte) {
+	for _, e := range all {
 		b = fmt.Appendf(b, "%d %d %q\n", e.index, e.term, e.value)
 	}
-	return b, nil
+	return b
+}
+
+// readJournal is the reverse.
+func readJournal(state []byte) (all []journalEntry, err error) {
+	for line := range bytes.Lines(state) {
+		var e journalEntry
+		if _, err := fmt.Sscanf(string(line), "%d %d %q\n", &e.index, &e.term, &e.value); err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
 // Recovery is StateMachine's.
 func (j *journal) Recovery(state []byte) error {
-	var all []journalEntry
-	for line := range bytes.Lines(state) {
-		var e journalEntry
-		if _, err := fmt.Sscanf(string(line), "%d %d %q\n", &e.index, &e.term, &e.value); err != nil {
-			return err
-		}
-		all = append(all, e)
+	all, err := readJournal(state)
+	if err != nil {
+		return err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -126,7 +136,10 @@ type clusterTest struct {
 	// saving is called within Save, which fails with its error; it is set before
 	// the servers start.
 	saving func(name string) error
-	mu     sync.Mutex
+	// machine, set before the servers start, puts a state machine around each
+	// journal.
+	machine func(j *journal) StateMachine
+	mu      sync.Mutex
 	lives  []*journal
 	// registries are the servers' own, which all know testCommand.
 	registries map[string]*Registry
@@ -146,6 +159,9 @@ func inCluster(t *testing.T, n int, options ClusterOptions, f func(c *clusterTes
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.lives = append(c.lives, j)
+			if c.machine != nil {
+				return c.machine(j)
+			}
 			return j
 		}
 		options.Context = func(name string) interface{} { return c.journal(name) }

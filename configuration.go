@@ -18,6 +18,10 @@ type member struct {
 	// server that answers for the name from another store has lost its log.
 	storeID uint64
 	voter   bool // learners get entries but neither vote nor count
+	// rejoins says that the name was joined while it was a member, maybe by a server
+	// that has lost its store before anybody has noticed: if another store answers
+	// for it, it begins anew.
+	rejoins bool
 }
 
 // configuration is who belongs to the cluster as of one index of the log. It is
@@ -139,22 +143,32 @@ func (c *configuration) upTo(taken intentID) *configuration {
 }
 
 // join returns the configuration in which name is a member at connectionString:
-// a new learner if it was none, with a new address if it has another one. It
-// returns c itself if nothing changes. A name whose store is lost (another one
-// answers for it) begins again as a learner.
-func (c *configuration) join(name, connectionString string, storeLost bool) *configuration {
+// a new learner if it was none, with a new address if it has another one. A name
+// whose store is lost (another one answers for it) begins again as a learner; of
+// one that is bound, and may be joining because it has lost its store, that is
+// noted. It returns c itself if nothing changes.
+func (c *configuration) join(name, connectionString string, rejoins, storeLost bool) *configuration {
 	m := c.find(name)
+	rejoins = m != nil && (m.rejoins || rejoins && m.storeID != 0)
 	switch {
 	case m == nil || storeLost:
 		// The incarnation is the entry's index, which the leader knows only when
 		// it appends: see at.
 		return c.with(member{name: name, connectionString: connectionString, incarnation: unborn})
-	case m.connectionString == connectionString:
+	case m.connectionString == connectionString && m.rejoins == rejoins:
 		return c
 	}
 	changed := *m
-	changed.connectionString = connectionString
+	changed.connectionString, changed.rejoins = connectionString, rejoins
 	return c.with(changed)
+}
+
+// returned returns the configuration in which the member has shown that it has
+// kept its store.
+func (c *configuration) returned(name string) *configuration {
+	m := *c.find(name)
+	m.rejoins = false
+	return c.with(m)
 }
 
 // unborn is the incarnation of a member whose entry has no index yet.

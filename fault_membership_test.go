@@ -239,11 +239,13 @@ func TestFault082_AdoptionEmptiesTheLog(t *testing.T) {
 		req.To, req.InitialDigest = "s", initial.digest()
 		return req, b
 	}
+	// Also by a leader whose own log begins behind a snapshot.
 	r := start()
 	req, b := word(entryID{4, 2})
-	if answer, err := r.appendEntries(req, b); err != nil || answer != (appendAnswer{heard: true}) || r.clusterID != 5 || r.log.end != 3 {
+	if answer, err := r.appendEntries(req, b); err != nil || answer != (appendAnswer{heard: true, adopted: true, reset: true}) || r.clusterID != 9 || r.log.end != 0 {
 		t.Errorf("entries behind what is not there: %+v, %v, cluster %d, last %v", answer, err, r.clusterID, r.log.last())
 	}
+	r = start()
 	req, b = word(entryID{})
 	answer, err := r.appendEntries(req, b)
 	if err != nil || !answer.success || answer.match != 0 || !answer.adopted || !answer.reset || r.clusterID != 9 {

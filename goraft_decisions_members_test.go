@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/goraft/raft/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -168,7 +169,7 @@ func TestDecision12_WhatBeginsACluster(t *testing.T) {
 	inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
 		require.NoError(t, c.Start("s1"))
 		_, err := c.Server("s1").Do(&DefaultLeaveCommand{Name: "s1"})
-		require.Error(t, err)
+		require.Equal(t, NotLeaderError, err)
 		require.True(t, c.Server("s1").IsLogEmpty())
 	})
 }
@@ -236,6 +237,42 @@ func TestDecision12_AddPeerOutsideTheLog(t *testing.T) {
 	})
 }
 
+// Programs with a static list tell it at every start, and end if that fails: it must
+// not, also where all servers were killed before they knew their last configuration
+// to be committed.
+func TestDecision12_AddPeerAtEveryStart(t *testing.T) {
+	for _, choose := range []vfs.Chooser{vfs.Everything, vfs.Nothing} {
+		inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+			for _, name := range c.Names() {
+				c.crash(c.node(name), choose)
+			}
+			uncommitted := 0
+			tell := func(server Server) {
+				for _, peer := range c.Names() {
+					require.NoError(t, server.AddPeer(peer, c.ConnectionString(peer)))
+				}
+				require.NoError(t, server.RemovePeer("stale"))
+				require.Equal(t, NotLeaderError, server.AddPeer("s1", "memory://elsewhere"))
+				require.Equal(t, NotLeaderError, server.RemovePeer("s1"))
+			}
+			c.options.Configure = func(_ string, server Server) {
+				require.NoError(t, server.Init())
+				if status := server.Status(); status.ConfigurationIndex > status.CommitIndex {
+					uncommitted++
+				}
+				tell(server)
+			}
+			for _, name := range c.Names() {
+				require.NoError(t, c.Start(name))
+				tell(c.Server(name))
+			}
+			require.NotZero(t, uncommitted)
+			c.put("x")
+			c.converge()
+		})
+	}
+}
+
 // Commands of the two exact types become configuration entries: their own Apply is
 // not called, on any server.
 func TestDecision12_JoinIsAConfigurationEntry(t *testing.T) {
@@ -249,5 +286,138 @@ func TestDecision12_JoinIsAConfigurationEntry(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{"addPeer s9<-<nil>", "commit entry 2 raft:join<-<nil>"}, heard.take())
 		require.Equal(t, uint64(2), index)
+	})
+}
+
+// A leave returns when the removal is committed, of a stranger with goraft's error.
+// Who is removed is told by an event and by Err, goes on answering and never
+// stands; a leader that removes itself hands over.
+func TestDecision12_Leaves(t *testing.T) {
+	inCluster(t, 4, ClusterOptions{}, func(c *clusterTest) {
+		heard := make(map[string]*heardEvents)
+		c.options.Configure = func(name string, server Server) { heard[name] = hears(server, RemovePeerEventType) }
+		require.NoError(t, c.Bootstrap(c.ctx))
+		require.NoError(t, c.WaitForConverged(c.ctx))
+		leader, gone := c.leader(), c.followers()[0]
+		value, err := leader.Do(&DefaultLeaveCommand{Name: "x"})
+		require.Equal(t, []byte("leave"), value)
+		require.EqualError(t, err, "raft: Peer not found: x")
+
+		value, err = leader.Do(&DefaultLeaveCommand{Name: gone})
+		require.NoError(t, err)
+		require.Equal(t, []byte("leave"), value)
+		require.Equal(t, 3, leader.MemberCount())
+		c.within(10*testElection, "it to know", func() bool { return c.Server(gone).Err() == ErrRemoved })
+		c.pass(20 * testElection)
+		for name := range c.Servers() {
+			require.Equal(t, []string{"removePeer " + gone + "<-<nil>"}, heard[name].take(), name)
+		}
+		require.Equal(t, Follower, c.Server(gone).State())
+		require.NotNil(t, c.Server(gone).RequestVote(&RequestVoteRequest{CandidateName: leader.Name()}))
+		require.Equal(t, leader, c.Leader())
+
+		require.NoError(t, leader.RemovePeer(leader.Name()), "its own removal")
+		c.within(3*testElection, "another leader", func() bool { return c.Leader() != nil && c.Leader() != leader })
+		require.Equal(t, ErrRemoved, leader.Err())
+		c.put("x")
+		require.Equal(t, 2, c.leader().MemberCount())
+	})
+}
+
+// memberWord is what an Apply was told by AddPeer or RemovePeer.
+type memberWord struct {
+	server, call string
+	err          string
+}
+
+// AddPeer and RemovePeer inside Apply never wait, say the same on every server,
+// and come about in the order of the log, whoever leads.
+func TestDecision12_ChangesFromApply(t *testing.T) {
+	inCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		var mu sync.Mutex
+		words := make(map[string][]memberWord) // by call
+		c.during = func(ctx Context, value string) {
+			s := ctx.Server()
+			say := func(call string, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				word := memberWord{server: s.Name(), call: call}
+				if err != nil {
+					word.err = err.Error()
+				}
+				words[call] = append(words[call], word)
+			}
+			switch value {
+			case "add":
+				say("add", s.AddPeer("s4", "memory://s4"))
+				say("remove a stranger", s.RemovePeer("s5"))
+				say("add nobody", s.AddPeer("", ""))
+			case "move":
+				say("move away", s.RemovePeer("s4"))
+				say("move back", s.AddPeer("s4", ""))
+			case "remove":
+				say("remove", s.RemovePeer("s4"))
+				say("remove again", s.RemovePeer("s4"))
+			}
+		}
+		require.NoError(t, c.Bootstrap(c.ctx))
+		require.NoError(t, c.WaitForConverged(c.ctx))
+		everywhere := func(what string, condition func(peers map[string]*Peer) bool) {
+			c.within(10*testElection, what, func() bool {
+				for _, server := range c.Servers() {
+					if !condition(server.Peers()) {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		c.put("add")
+		everywhere("s4 to be a member", func(peers map[string]*Peer) bool { return peers["s4"] != nil })
+		require.Equal(t, 2, c.leader().QuorumSize(), "it is a learner")
+		c.put("move")
+		c.Crash(c.leader().Name()) // another leader carries out what waits
+		everywhere("s4 to have moved", func(peers map[string]*Peer) bool { return peers["s4"] != nil && peers["s4"].ConnectionString == "" })
+		require.NoError(t, c.StartAll())
+		c.put("remove")
+		everywhere("s4 to be gone", func(peers map[string]*Peer) bool { return peers["s4"] == nil })
+		c.converge()
+
+		mu.Lock()
+		defer mu.Unlock()
+		for call, want := range map[string]string{
+			"add": "", "remove a stranger": "raft: Peer not found: s5", "move away": "", "move back": "", "remove": "", "remove again": "",
+			"add nobody": (&OptionError{"name", "of a member must not be blank or longer than 1 KiB"}).Error(),
+		} {
+			require.GreaterOrEqual(t, len(words[call]), 3, call)
+			for _, word := range words[call] {
+				require.Equal(t, want, word.err, "%s on %s", call, word.server)
+			}
+		}
+	})
+}
+
+// On a server that belongs to no cluster RemovePeer takes names off the initial
+// list, and on a follower it says whether there is anything to do.
+func TestDecision12_RemovePeerOutsideTheLog(t *testing.T) {
+	inCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.options.Configure = func(name string, server Server) {
+			for _, peer := range append(c.Names(), "stale") {
+				require.NoError(t, server.AddPeer(peer, c.ConnectionString(peer)))
+			}
+			require.Len(t, server.Peers(), 3)
+			require.NoError(t, server.RemovePeer("stale"))
+			require.EqualError(t, server.RemovePeer("stale"), "raft: Peer not found: stale")
+			require.Len(t, server.Peers(), 2)
+		}
+		require.NoError(t, c.StartAll())
+		require.NoError(t, c.found(c.ctx, "s1"))
+		require.NoError(t, c.WaitForConverged(c.ctx))
+		leader, follower := c.leader(), c.Server(c.followers()[0])
+		require.EqualError(t, leader.RemovePeer("stale"), "raft: Peer not found: stale")
+		require.NoError(t, follower.RemovePeer("stale"), "it is none")
+		require.Equal(t, NotLeaderError, follower.RemovePeer(follower.Name()))
+		require.NoError(t, leader.RemovePeer(follower.Name()))
+		require.Equal(t, 2, leader.MemberCount())
 	})
 }

@@ -89,6 +89,7 @@ type goraftServer interface {
 	RequestSnapshot(req *raft.SnapshotRequest) *raft.SnapshotResponse
 	SnapshotRecoveryRequest(req *raft.SnapshotRecoveryRequest) *raft.SnapshotRecoveryResponse
 	AddPeer(name string, connectiongString string) error
+	RemovePeer(name string) error
 	Peers() map[string]*raft.Peer
 	Init() error
 	Start() error

@@ -165,7 +165,7 @@ func TestFault114_OversizeSnapshotIsRefused(t *testing.T) {
 		cluster uint64
 		limit   int
 		path    string
-		length  int // declared
+		length  int64 // declared
 		body    []byte
 		status  int
 	}{
@@ -186,7 +186,7 @@ func TestFault114_OversizeSnapshotIsRefused(t *testing.T) {
 			transporter := NewHTTPTransporter("/raft", patience)
 			transporter.MaxMessageBytes = c.limit
 			host := serveHTTP(t, transporter.Handler(fake))
-			length := max(c.length, len(c.body))
+			length := max(c.length, int64(len(c.body)))
 			if status := posted(t, host, c.path, fmt.Sprintf("Content-Length: %d", length), bytes.NewReader(c.body)); status != c.status {
 				t.Errorf("status %d, want %d", status, c.status)
 			}

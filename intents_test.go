@@ -92,7 +92,7 @@ func TestIntentsAreTakenUpInOrder(t *testing.T) {
 		}
 		// What changes the members keeps the mark.
 		for name, next := range map[string]*configuration{
-			"join": after.configuration.join("z", "", false), "leave": after.configuration.without("a"),
+			"join": after.configuration.join("z", "", false, false), "leave": after.configuration.without("a"),
 			"bind": after.configuration.bind(map[string]uint64{"a": 77}), "at": after.configuration.at(30),
 		} {
 			if next.taken != step.taken || next.initial != after.configuration.initial {

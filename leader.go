@@ -17,8 +17,7 @@ type office struct {
 	changes  []*change // asked for and not yet appended, in the order of asking
 	current  *change   // appended and not yet committed
 	departed []departed
-	joined   map[string]bool // members that were joined although they were members
-	leaving  bool            // the configuration in force has this server's vote no more
+	leaving  bool // the configuration in force has this server's vote no more
 }
 
 // ack is what a follower answered to a sender of this server.
@@ -85,7 +84,6 @@ func (l *eventLoop) takeOffice() {
 		ctx:        ctx, cancel: cancel,
 		senders:  map[string]*sender{},
 		activity: map[string]time.Time{},
-		joined:   map[string]bool{},
 	}
 	for i, c := range r.configurations[1:] {
 		l.office.part(r.configurations[i], c)

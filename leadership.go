@@ -156,11 +156,12 @@ func (l *leadership) answering(c *configuration, but string, answers func(name s
 }
 
 // changed returns the configuration that a join or a leave of the name makes of
-// c, which is c itself if nothing changes. A voter is given up, by a leave or
+// c, which is c itself if nothing changes; rejoins says that it may be the member
+// itself that asked. A voter is given up, by a leave or
 // because its store is lost, only while the others have a majority that answers:
 // else the cluster could not go on, nor take the change back. errEarly says that
 // the leader has not waited for answers long enough to tell.
-func (l *leadership) changed(c *configuration, leave bool, name, connectionString string) (*configuration, error) {
+func (l *leadership) changed(c *configuration, leave, rejoins bool, name, connectionString string) (*configuration, error) {
 	if leave && c.find(name) == nil {
 		return c, errMember
 	}
@@ -173,7 +174,10 @@ func (l *leadership) changed(c *configuration, leave bool, name, connectionStrin
 	if leave {
 		return c.without(name), nil
 	}
-	return c.join(name, connectionString, l.lost[name]), nil
+	if name == l.self {
+		rejoins = false
+	}
+	return c.join(name, connectionString, rejoins, l.lost[name]), nil
 }
 
 // caughtUp reports whether the learner has stored, within one check's time, all

@@ -25,7 +25,6 @@ func (o *office) reformed(before, after *configuration) {
 		if now := after.find(m.name); now == nil || now.incarnation != m.incarnation {
 			o.forget(m.name)
 			delete(o.activity, m.name)
-			delete(o.joined, m.name)
 		}
 	}
 	o.part(before, after)

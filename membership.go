@@ -17,6 +17,7 @@ func begins(c JoinCommand, server string) bool {
 // may only change the member's address, or a leave.
 type change struct {
 	leave            bool
+	asked            bool   // by a join, maybe the member's own
 	name             string // of the member
 	connectionString string
 	cause            string // the command that asked
@@ -48,7 +49,9 @@ func (c *change) fail(cause, outcome error) { c.done <- failure(cause, outcome) 
 func (l *eventLoop) request(c *change) {
 	if l.office == nil || l.raft.role != Leader || l.office.leaving {
 		m := l.raft.configurations[0].find(c.name)
-		if !c.leave && c.name == l.raft.name && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
+		// Removed for all that it knows, though not yet for certain, it is none.
+		stays := l.raft.configuration().find(c.name) != nil
+		if !c.leave && c.name == l.raft.name && stays && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
 			c.done <- nil // one of several servers that began with the same list
 			return
 		}
@@ -91,7 +94,7 @@ func (l *eventLoop) change() {
 // reports false while that cannot be decided.
 func (l *eventLoop) carryOut(c *change) bool {
 	o, before := l.office, l.raft.configuration()
-	after, err := o.changed(before, c.leave, c.name, c.connectionString)
+	after, err := o.changed(before, c.leave, c.asked, c.name, c.connectionString)
 	switch {
 	case err == errEarly:
 		return false
@@ -100,7 +103,6 @@ func (l *eventLoop) carryOut(c *change) bool {
 	case err != nil:
 		c.fail(err, ErrNotApplied)
 	case after == before:
-		o.joined[c.name] = true
 		c.done <- nil
 	default:
 		c.index = l.reform(after, c.cause, c.name)
@@ -116,7 +118,7 @@ func (l *eventLoop) takeUp() bool {
 	o, before := l.office, l.raft.configuration()
 	after, taken, cause, node := before, before.taken, "", ""
 	for _, i := range before.waiting(l.intents) {
-		next, err := o.changed(before, i.remove, i.name, i.connectionString)
+		next, err := o.changed(before, i.remove, true, i.name, i.connectionString)
 		if err == errEarly {
 			break
 		}
@@ -127,9 +129,7 @@ func (l *eventLoop) takeUp() bool {
 			if i.remove {
 				cause = leaveCommand
 			}
-		case err == nil:
-			o.joined[i.name] = true
-		case err != errMember:
+		case err != nil && err != errMember:
 			l.log.Warn("raft: refused what Apply asked for", "remove", i.remove, "member", i.name, "index", i.index, "reason", err)
 		}
 		if after != before {
@@ -143,17 +143,25 @@ func (l *eventLoop) takeUp() bool {
 	return true
 }
 
-// rejoin adds a member anew that was joined in this office while it was one, and
-// has been found since to have lost its store. A server that was wiped may well
-// join before the leader has noticed.
+// rejoin adds a member anew that was joined while it was one, and has been found
+// since to have lost its store: a server that was wiped may well join before the
+// leader has noticed. Of one that stores the entry which says so, nothing more is
+// to be expected.
 func (l *eventLoop) rejoin() bool {
 	o, before := l.office, l.raft.configuration()
 	for i := range before.members {
 		m := &before.members[i]
-		if !o.joined[m.name] || !o.lost[m.name] {
+		if !m.rejoins {
 			continue
 		}
-		if after, err := o.changed(before, false, m.name, m.connectionString); err == nil {
+		if o.match[m.name] >= before.index && !o.lost[m.name] {
+			l.configure(before.returned(m.name), "", m.name)
+			return true
+		}
+		if !o.lost[m.name] {
+			continue
+		}
+		if after, err := o.changed(before, false, false, m.name, m.connectionString); err == nil {
 			l.reform(after, joinCommand, m.name)
 			return true
 		}

@@ -9,6 +9,9 @@ import (
 // reached by elections, and one step below 2^64 the next would wrap.
 const maxTerm = 1<<63 - 1
 
+// maxIndex bounds the last entry of a snapshot likewise: a log goes on behind it.
+const maxIndex = 1<<63 - 1
+
 // Why a request was refused before its content was looked at; the values travel
 // in the Refused field of responses.
 const (
@@ -270,11 +273,8 @@ func (r *replica) appendEntries(req *AppendEntriesRequest, b *batch) (appendAnsw
 	r.role, r.leader = Follower, req.LeaderName
 	answer := appendAnswer{heard: true}
 	if req.ClusterID != 0 && r.clusterID != req.ClusterID {
-		if r.log.end > 0 && b.base.index > 0 {
-			// The log here was begun in another cluster that never committed
-			// anything: to this leader it is as good as empty.
-			return answer, nil
-		}
+		// A log that is here was begun in another cluster, which never committed
+		// anything, or this leader would have it.
 		answer.adopted, answer.reset = true, r.log.end > 0
 		r.adopt(req.ClusterID)
 	}
@@ -350,7 +350,7 @@ type leaderClaim struct {
 // committed up to there.
 //
 // A cluster is adopted by AppendEntries only; the term of the snapshot itself is
-// nobody's current term.
+// nobody's current term, and never later than the leader's.
 func (r *replica) offered(c leaderClaim, id entryID) (needed, heard bool, refused uint32) {
 	switch {
 	case c.term > maxTerm:
@@ -365,6 +365,8 @@ func (r *replica) offered(c leaderClaim, id entryID) (needed, heard bool, refuse
 		return false, false, refusedCluster
 	case c.term < r.term:
 		return false, false, refusedNot
+	case id.term > c.term, id.index > maxIndex:
+		return false, false, refusedTerm
 	case c.term == r.term && (r.role == Leader || r.leader != "" && r.leader != c.leader):
 		return false, false, refusedLeader
 	}

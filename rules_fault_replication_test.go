@@ -267,7 +267,7 @@ func TestFault043_OnlyANewerLeaderTruncates(t *testing.T) {
 	a.receive(&letter{from: "c", to: "a", vote: &RequestVoteRequest{
 		Term: 2, CandidateName: "c", ClusterID: a.clusterID, To: "a", Transfer: true, LastLogIndex: 2, LastLogTerm: 1,
 	}})
-	if a.role != Follower || a.term != 2 || !a.log.holds(e) || !a.disk.same(toyDisk{a.identity, a.ballot, a.entries, 0}) {
+	if a.role != Follower || a.term != 2 || !a.log.holds(e) || !a.disk.same(toyDisk{a.identity, a.ballot, a.entries, entryID{}, 0}) {
 		t.Errorf("%v", a)
 	}
 	s.play(t, "again ack\ncrash a\nrestart a")

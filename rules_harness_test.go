@@ -23,6 +23,7 @@ type toyDisk struct {
 	identity
 	ballot
 	entries []toyEntry
+	base    entryID // a snapshot stands for the entries up to here
 	commit  uint64
 }
 
@@ -48,9 +49,11 @@ type toyServer struct {
 	departed []departed // members that were removed and do not know it yet
 	alive    bool       // a leader was heard of lately
 	down     bool
-	held     bool   // the disk is slow: orders wait for flush
-	seen     uint64 // the latest term that the server was in
-	told     uint64 // the latest term that it spoke of
+	held     bool      // the disk is slow: orders wait for flush
+	arrived  []*letter // snapshots that are whole and not in force yet
+	installs int       // snapshots that were put in force
+	seen     uint64    // the latest term that the server was in
+	told     uint64    // the latest term that it spoke of
 }
 
 // world is all servers and what is between them.
@@ -59,8 +62,10 @@ type world struct {
 	letters    []*letter
 	preVote    bool
 	maxEntries int // in one message
-	drawn      uint64
-	trace      func(format string, args ...any)
+	// slowInstalls leaves it to somebody else to call installArrived.
+	slowInstalls bool
+	drawn        uint64
+	trace        func(format string, args ...any)
 	ledger
 }
 
@@ -116,7 +121,8 @@ func toyConfiguration(names ...string) *configuration {
 func (s *toyServer) boot(name string) {
 	s.replica = newReplica(name, s.disk.identity, s.disk.ballot)
 	s.entries = s.disk.entries
-	for _, e := range s.entries {
+	s.bootSnapshot()
+	for _, e := range s.entries[s.log.end:] {
 		s.log.append(e.term, 1)
 		if e.configuration != nil {
 			s.configured(e.configuration)
@@ -124,7 +130,7 @@ func (s *toyServer) boot(name string) {
 	}
 	s.commit(s.disk.commit)
 	s.orders, s.promises, s.election, s.office, s.peers, s.departed = nil, nil, nil, nil, nil, nil
-	s.alive, s.down, s.held = false, false, false
+	s.alive, s.down, s.held, s.arrived = false, false, false, nil
 	s.world.booted(s)
 }
 
@@ -149,7 +155,7 @@ func (s *toyServer) wipe() {
 func (s *toyServer) settle() {
 	s.retire()
 	s.world.check(s)
-	now := toyDisk{s.identity, s.ballot, s.entries, s.commitIndex}
+	now := toyDisk{s.identity, s.ballot, s.entries, s.log.base, s.commitIndex}
 	before := s.disk
 	if n := len(s.orders); n > 0 {
 		before = s.orders[n-1].disk
@@ -168,7 +174,7 @@ func (s *toyServer) settle() {
 
 func (d toyDisk) same(other toyDisk) bool {
 	n := len(d.entries)
-	return d.identity == other.identity && d.ballot == other.ballot && n == len(other.entries) &&
+	return d.identity == other.identity && d.ballot == other.ballot && d.base == other.base && n == len(other.entries) &&
 		(n == 0 || d.entries[n-1].chain == other.entries[n-1].chain)
 }
 
@@ -187,7 +193,7 @@ func (s *toyServer) keep(promises []func()) {
 	for _, promise := range promises {
 		promise()
 	}
-	if len(s.promises) > 0 || len(s.orders) == 0 && !s.disk.same(toyDisk{s.identity, s.ballot, s.entries, 0}) {
+	if len(s.promises) > 0 || len(s.orders) == 0 && !s.disk.same(toyDisk{s.identity, s.ballot, s.entries, s.log.base, 0}) {
 		s.settle()
 	}
 }
@@ -232,6 +238,8 @@ func (s *toyServer) receive(l *letter) {
 		s.receiveAppended(l.from, l.appended)
 	case l.timeoutNow != nil:
 		s.receiveTimeoutNow(l.timeoutNow)
+	default:
+		s.receiveSnapshot(l)
 	}
 	s.settle()
 }
@@ -429,6 +437,9 @@ func (s *toyServer) send(m *member, heartbeat bool) bool {
 		}
 		p = &fresh
 		s.peers[m.name] = p
+	}
+	if p.next <= s.log.base.index {
+		return s.offer(m, p, heartbeat)
 	}
 	first, last, bytes := p.next, p.next-1, 0
 	for p.maySend() && last < s.log.end && bytes < p.room() && int(last+1-first) < s.world.maxEntries {

@@ -4,14 +4,16 @@ import "fmt"
 
 // letter is one message under way; one of its fields is set.
 type letter struct {
-	from, to string
-	store    uint64 // of an answer: the store that asked, whose connection it comes on
-	vote     *RequestVoteRequest
-	voted    *RequestVoteResponse
-	append   *AppendEntriesRequest
-	entries  []toyEntry // of append
-	appended *toyAppended
-
+	from, to   string
+	store      uint64 // of an answer: the store that asked, whose connection it comes on
+	vote       *RequestVoteRequest
+	voted      *RequestVoteResponse
+	append     *AppendEntriesRequest
+	entries    []toyEntry // of append
+	appended   *toyAppended
+	offer      *toyOffer
+	offered    *toyOffered
+	snapshot   *toyOffer // the snapshot itself; entries are what it stands for
 	timeoutNow *TimeoutNowRequest
 }
 
@@ -42,6 +44,9 @@ func (l *letter) String() string {
 		return text
 	case l.timeoutNow != nil:
 		return way + fmt.Sprintf("stand now, term %d", l.timeoutNow.Term)
+	}
+	if l.appended == nil {
+		return way + l.snapshotText()
 	}
 	m := l.appended
 	if m.success {
@@ -80,7 +85,10 @@ func (s *toyServer) String() string {
 		text += " of " + s.leader
 	}
 	text += fmt.Sprintf(" commit %d log", s.commitIndex)
-	for i := uint64(1); i <= s.log.end; {
+	if base := s.log.base; base.index > 0 {
+		text += fmt.Sprintf(" (%d.%d)", base.index, base.term)
+	}
+	for i := s.log.base.index + 1; i <= s.log.end; {
 		term, end := s.log.runEnd(i)
 		if end > i {
 			text += fmt.Sprintf(" %d-%d.%d", i, end, term)

@@ -46,7 +46,7 @@ func (s *toyServer) change(leave bool, name string) bool {
 		return false
 	}
 	before := s.configuration()
-	after, err := s.office.changed(before, leave, name, "at-"+name)
+	after, err := s.office.changed(before, leave, false, name, "at-"+name)
 	if err != nil || after == before {
 		return err == nil
 	}

@@ -35,7 +35,7 @@ func TestRulesSimulation(t *testing.T) {
 		t.Fatalf("seed %d: %s\n%s", seed, strings.Join(failures, "; "), strings.Join(lines[max(0, len(lines)-250):], "\n"))
 	}
 	t.Logf("%+v", done)
-	if done.elections < int(seeds) || done.commits < int(seeds) || done.truncations == 0 || done.joins == 0 || done.wipes == 0 || done.resets == 0 ||
+	if done.elections < int(seeds) || done.commits < int(seeds) || done.truncations == 0 || done.joins == 0 || done.wipes == 0 || done.installs < int(seeds)/10 || done.resets == 0 ||
 		done.removals == 0 || done.resignations == 0 || done.dismissals == 0 {
 		t.Errorf("the simulation is too tame: %+v", done)
 	}
@@ -44,6 +44,7 @@ func TestRulesSimulation(t *testing.T) {
 // statistics says what simulations met with.
 type statistics struct {
 	events, elections, commits, truncations, resets, joins, removals, resignations, dismissals, crashes, wipes int
+	compactions, installs                                                                                      int
 }
 
 // simulator is a world with its dice.
@@ -63,6 +64,7 @@ func simulate(seed uint64, done *statistics, trace func(string, ...any)) []strin
 	w.trace = trace
 	w.preVote = s.rng.IntN(2) == 0
 	w.maxEntries = 1 + s.rng.IntN(4)
+	w.slowInstalls = seed%2 == 0
 	names := []string{"a", "b", "c", "d", "e"}
 	n := 1 + s.rng.IntN(5)
 	w.cluster(names[:n]...)
@@ -117,6 +119,25 @@ func (s *simulator) step() {
 		s.change()
 	case p < 980:
 		s.amnesia()
+	case p < 994:
+		if x := s.pick(); !x.down && x.commitIndex > x.log.base.index {
+			s.done.compactions++
+			x.compact(x.log.base.index + 1 + s.rng.Uint64N(x.commitIndex-x.log.base.index))
+		}
+	default:
+		s.install()
+	}
+}
+
+// install puts in force what has arrived and not been put in force at once.
+func (s *simulator) install() {
+	for _, x := range s.servers {
+		before := x.commitIndex
+		x.installArrived()
+		if x.commitIndex > before {
+			s.committed(x, before)
+		}
+		x.settle()
 	}
 }
 
@@ -312,6 +333,7 @@ func (s *simulator) heal() {
 			s.letters = s.letters[1:]
 			s.handOver(l)
 		}
+		s.install()
 		if len(s.failures) > 0 || s.unsettled() == "" {
 			return
 		}
@@ -378,4 +400,7 @@ func (s *simulator) unsettled() string {
 func (s *simulator) account() {
 	s.done.elections += len(s.leaders)
 	s.done.commits += len(s.commits[""])
+	for _, x := range s.servers {
+		s.done.installs += x.installs
+	}
 }

@@ -40,8 +40,11 @@ type savedState struct {
 	applied logSize
 }
 
-// retryShare of a trigger is the log that a failed snapshot is tried again after.
-const retryShare = 10
+// share is the tenth of a trigger after which a failed snapshot is tried again. Of
+// one that counts it is never nothing.
+func (s logSize) share() logSize {
+	return logSize{max(s.entries/10, min(s.entries, 1)), max(s.bytes/10, min(s.bytes, 1))}
+}
 
 func (s *server) TakeSnapshot() error {
 	if s.stateMachine == nil {
@@ -75,7 +78,7 @@ func (a *applier) takeIfDue() {
 		return
 	}
 	trigger := a.home.options.snapshotTrigger
-	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, logSize{trigger.entries / retryShare, trigger.bytes / retryShare}) {
+	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, trigger.share()) {
 		return
 	}
 	if a.home.saving.CompareAndSwap(false, true) {
@@ -89,7 +92,8 @@ func (a *applier) takeIfDue() {
 func (a *applier) take(done chan error) {
 	r := a.home
 	label := snapshot.Label{Index: a.applied.Load(), Term: a.term}
-	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index {
+	// What is about to be restored covers more, and may be half restored.
+	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index || label.Index < a.jump.Load() {
 		r.saving.Store(false)
 		if a.halt != nil {
 			done <- a.halt
@@ -100,21 +104,21 @@ func (a *applier) take(done chan error) {
 	}
 	at := savedState{index: label.Index, applied: a.size}
 	a.tried = a.size
-	write, err := a.fix()
+	var view StateView
+	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
+	if err == nil {
+		view, err = a.fix()
+	}
 	if err != nil {
 		r.saving.Store(false)
 		r.snapshotFailed(err)
 		done <- err
 		return
 	}
-	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
 	header := snapshot.Header{Label: label, ClusterID: r.server.ClusterID(), ID: nonzero(r.options.seed), Meta: meta}
 	// The application writes, so Stop may have to leave the task behind.
 	r.applies.Go("snapshot", func() {
-		var info snapshot.Info
-		if err == nil {
-			info, err = r.writeSnapshot(header, write)
-		}
+		info, err := r.writeSnapshot(header, view)
 		if err == nil {
 			a.saved.Store(&at)
 			r.snapshotError.Store(nil)
@@ -132,43 +136,50 @@ func (a *applier) take(done chan error) {
 	})
 }
 
-// fix has the state machine fix what it is to write, and returns what writes it.
-func (a *applier) fix() (write func(io.Writer) error, err error) {
+// fix has the state machine fix what is to be written.
+func (a *applier) fix() (view StateView, err error) {
 	a.inside.enter(a.goroutine)
 	defer a.inside.leave()
 	defer containPanic("Save", &err)
 	machine := a.home.server.stateMachine
-	streamer, ok := machine.(StateStreamer)
-	if !ok {
-		state, err := machine.Save()
-		return func(w io.Writer) error {
-			_, err := w.Write(state)
-			return err
-		}, err
+	if streamer, ok := machine.(StateStreamer); ok {
+		return streamer.FixState()
 	}
-	view, err := streamer.FixState()
-	if err != nil {
-		return nil, err
-	}
-	return func(w io.Writer) error { return writeView(view, w) }, nil
+	state, err := machine.Save()
+	return savedBytes(state), err
 }
 
-// writeView lets the application write its state.
+// savedBytes is the view of a state that lies in memory.
+type savedBytes []byte
+
+// WriteTo is io.WriterTo's.
+func (b savedBytes) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(b)
+	return int64(n), err
+}
+
+// Release is StateView's.
+func (b savedBytes) Release() {}
+
+// writeView lets the application write its state, if there is anything to write it
+// to, and releases it.
 func writeView(view StateView, w io.Writer) (err error) {
 	defer containPanic("WriteTo", &err)
 	defer view.Release()
-	_, err = view.WriteTo(w)
+	if w != nil {
+		_, err = view.WriteTo(w)
+	}
 	return err
 }
 
 // writeSnapshot writes the file and publishes it, when the log of this server is
 // durable as far as the snapshot goes.
-func (r *run) writeSnapshot(h snapshot.Header, write func(io.Writer) error) (snapshot.Info, error) {
+func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, error) {
 	w, err := r.snapshots.Create(h)
 	if err != nil {
-		return snapshot.Info{}, err
+		return snapshot.Info{}, errors.Join(err, writeView(view, nil))
 	}
-	if err = write(untilStop{r.ctx, w}); err == nil {
+	if err = writeView(view, untilStop{r.ctx, w}); err == nil {
 		err = w.Finish()
 	}
 	if err == nil && !r.flush() {
@@ -210,12 +221,13 @@ func (r *run) snapshotFailed(err error) {
 }
 
 // restore puts a snapshot in the place of the state. If that fails the state
-// machine may be anything: apply halts.
+// machine may be anything: apply halts. But if a later snapshot is in force by
+// now, its file may be all that is left, and restoring it makes everything good.
 func (a *applier) restore(label snapshot.Label) {
-	if a.halt != nil || label.Index <= a.applied.Load() {
+	if a.halt != nil || label.Index <= a.applied.Load() || label.Index < a.jump.Load() {
 		return
 	}
-	if err := a.recoverState(label); err != nil {
+	if err := a.recoverState(label); err != nil && label.Index == a.jump.Load() {
 		a.stop(&HaltError{Index: label.Index, Command: "snapshot", Cause: err})
 	}
 }
@@ -242,8 +254,6 @@ func (a *applier) recoverState(label snapshot.Label) error {
 	a.applied.Store(label.Index)
 	a.tellIntents()
 	a.saved.Store(&savedState{index: label.Index, applied: a.size})
-	a.requeued = true
-	a.tellIntents()
 	return nil
 }
 

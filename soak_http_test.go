@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -122,6 +123,15 @@ func (f *httpFleet) crash(name string) {
 		_ = life.transport.Close()
 		life.server.Stop()
 		_ = life.transport.Close()
+	}
+}
+
+func (f *httpFleet) wipe(name string) {
+	f.run.watch.wiped(name)
+	for _, part := range []string{"log", "conf", "snapshot", "state"} {
+		if err := os.RemoveAll(filepath.Join(f.root, name, part)); err != nil {
+			f.run.violated("wiping %s: %v", name, err)
+		}
 	}
 }
 

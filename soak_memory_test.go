@@ -79,6 +79,7 @@ func (r *soakRun) diskFault(node *soakNode) func(vfs.Op) error {
 func (f *memoryFleet) names() []string            { return f.Names() }
 func (f *memoryFleet) server(name string) Server  { return f.Server(name) }
 func (f *memoryFleet) crash(name string)          { f.Crash(name) }
+func (f *memoryFleet) wipe(name string)           { f.run.watch.wiped(name); _ = f.Wipe(name) }
 func (f *memoryFleet) start(name string) error    { return f.Start(name) }
 func (f *memoryFleet) add() string                { return f.Add() }
 func (f *memoryFleet) address(name string) string { return f.ConnectionString(name) }

@@ -28,6 +28,7 @@ type soakFleet interface {
 	crash(name string)         // ends a server as loss of power does
 	start(name string) error   // begins another life
 	add() (name string)
+	wipe(name string) // of one that has crashed
 	address(name string) string
 	block(from, to string)
 	unblock(from, to string)
@@ -56,6 +57,7 @@ type soakRun struct {
 	violations atomic.Int64
 	saved      atomic.Int64 // states
 	restored   atomic.Int64
+	returning  atomic.Int64 // members that have left or lost their store, until they vote again
 }
 
 // trigger is how often the servers take snapshots: often, in most runs.

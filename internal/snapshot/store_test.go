@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -269,6 +270,40 @@ func TestAbortDuringACall(t *testing.T) {
 			m.holds(s, h.Label, want)
 		} else if len(s.Labels()) > 0 {
 			t.Error(c.kind, s.Labels())
+		}
+	}
+}
+
+// Pieces, Abort and Publish from several goroutines: the file is published, or it is
+// gone, and whoever came too late hears so.
+func TestAbortFromAnotherGoroutine(t *testing.T) {
+	h, want, file := sample(t)
+	for i := range 50 {
+		m := newMachine(t)
+		s := m.open()
+		r, err := s.Receive(h.Label, h.ID, int64(len(file)))
+		m.must(err)
+		var wg sync.WaitGroup
+		var published error
+		wg.Go(func() {
+			for err := error(nil); err == nil && r.Offset() < r.size; {
+				at := r.Offset()
+				err = r.Append(at, file[at:min(at+10, r.size)])
+			}
+			_, published = r.Publish()
+		})
+		wg.Go(func() {
+			for range i {
+				runtime.Gosched()
+			}
+			m.must(r.Abort())
+		})
+		wg.Wait()
+		m.noTemporaries()
+		if published == nil {
+			m.holds(s, h.Label, want)
+		} else if len(s.Labels()) > 0 || !errors.Is(published, ErrOver) {
+			t.Fatal(published, s.Labels())
 		}
 	}
 }
