@@ -117,7 +117,10 @@
 //     came from.
 //   - A configuration is in force when it is appended, one change at a time, and
 //     only after the leader has committed an entry of its own term
-//     (membership.go).
+//     (membership.go). What an Apply asks for is a function of the log, and is
+//     taken up once (intents.go).
+//   - A vote is never refused for membership; a server that was removed hears so
+//     beside, and stands no more (replica.go).
 //   - snapshot ≤ applied ≤ committed ≤ last; none of them goes back in one run.
 //   - Nothing published is ever changed: views, Status, chunks of the log.
 //

@@ -130,6 +130,7 @@ func TestFault081_WipedServerJoinsBeforeItIsNoticed(t *testing.T) {
 				require.True(t, c.Server(wiped).IsLogEmpty(), "it is needed, and nobody may take it for the old one")
 
 				require.NoError(t, c.Start(other))
+				c.within(20*testElection, "the leader to be back", func() bool { return c.Leader() != nil })
 				c.within(20*testElection, "it to vote again", func() bool {
 					if c.Leader() == nil {
 						return false
@@ -141,7 +142,7 @@ func TestFault081_WipedServerJoinsBeforeItIsNoticed(t *testing.T) {
 				c.converge()
 				require.Equal(t, []string{"x", "y"}, c.journal(wiped).values())
 			})
-			// In one office, by AddPeer from inside Apply too.
+			// By AddPeer from inside Apply too.
 			for _, inside := range []bool{false, true} {
 				inReformingCluster(t, 3, options, func(c *reforming) {
 					leader, wiped := c.leader(), c.followers()[0]
@@ -150,7 +151,8 @@ func TestFault081_WipedServerJoinsBeforeItIsNoticed(t *testing.T) {
 					if inside {
 						c.put("add " + wiped)
 					} else {
-						require.NoError(t, leader.AddPeer(wiped, c.ConnectionString(wiped)))
+						_, err := leader.Do(&DefaultJoinCommand{Name: wiped, ConnectionString: c.ConnectionString(wiped)})
+						require.NoError(t, err)
 					}
 					require.NoError(t, c.Start(wiped))
 					c.within(20*testElection, "it to vote again", func() bool {

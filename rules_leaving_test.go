@@ -215,6 +215,7 @@ func TestRemoved(t *testing.T) {
 type changeCase struct {
 	before  *configuration
 	leave   bool
+	rejoins bool
 	who, at string
 	heard   string // since the last check; before it, behind a comma
 	lost    string
@@ -265,7 +266,7 @@ func (c *changeCase) check(t *testing.T) {
 		l.before[string(who)] = true
 	}
 	l.lost[c.lost], l.checks = true, c.checks
-	after, err := l.changed(c.before, c.leave, false, c.who, c.at)
+	after, err := l.changed(c.before, c.leave, c.rejoins, c.who, c.at)
 	if err != c.err {
 		t.Fatalf("%v", err)
 	}
