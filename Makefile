@@ -1,7 +1,7 @@
-# Two of the modules in go.work have packages of their own: the library and the
-# programs. tools/ only pins the tools.
-PACKAGES = ./... ./cmd/...
-MODULES  = . cmd
+# Three of the modules in go.work have packages of their own: the library, the
+# programs and the examples. tools/ only pins the tools.
+PACKAGES = ./... ./cmd/... ./examples/...
+MODULES  = . cmd examples
 
 # Where the library has to build and vet; it is measured on linux/amd64.
 PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm
@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e soak lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak lint generate fuzz check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,6 +32,7 @@ alone: ## vet and test the library, and build the programs, without the workspac
 	GOWORK=off go vet ./...
 	GOWORK=off go test ./...
 	cd cmd && GOWORK=off go build -o /dev/null ./...
+	cd examples && GOWORK=off go build -o /dev/null ./...
 
 race: ## run the tests under the race detector
 	go test -race $(PACKAGES)
@@ -39,6 +40,10 @@ race: ## run the tests under the race detector
 e2e: ## kill real processes and look at what they kept
 	@cd cmd && tests=$$(go test -list '^TestEndToEnd' ./raftd) && [[ $$tests == Test* ]] || { echo "$$tests: no TestEndToEnd in cmd/raftd"; exit 1; }
 	cd cmd && E2E=1 go test -count=1 -run '^TestEndToEnd' -timeout 10m ./raftd
+
+examples: ## run programs as they were written for goraft, and kill them
+	@cd examples && tests=$$(go test -list . ./... | grep -c '^Test') && [[ $$tests -ge 5 ]] || { echo "only $$tests tests of the examples"; exit 1; }
+	cd examples && E2E=1 go test -count=1 -timeout 5m -p 1 ./...
 
 soak: ## run clusters under faults for SOAK=5m
 	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }

@@ -46,12 +46,15 @@ type applier struct {
 	// applied, halted once, when an entry cannot be.
 	ownTerm   func(term uint64)
 	halted    func(*HaltError)
+	intended  func([]intent) // is called with the intents that wait, after each change
 	halt      *HaltError
 	term      uint64       // of the last entry applied
 	cluster   clusterState // of the entries applied
 	size      logSize      // of all that was applied in this run
 	tried     logSize      // when a snapshot was begun last
 	saved     atomic.Pointer[savedState]
+	applying  bool         // a command's Apply is at work, not Save or Recovery
+	requeued  bool         // its intents may have changed since they were told
 	context   applyContext // of the entry being applied, used again for the next
 	goroutine uint64       // that applies: run's, or Init's before it
 }
@@ -137,6 +140,7 @@ func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal 
 		a.term = record.Term()
 		a.applied.Store(record.Index())
 		a.size.add(len(record))
+		a.tellIntents()
 		if len(waiting) > 0 && waiting[0].id.index == record.Index() {
 			waiting[0].answer(value, err)
 			waiting = waiting[1:]
@@ -159,6 +163,7 @@ func (a *applier) applyRecord(record wal.Record) (interface{}, error) {
 			a.stop(&HaltError{Index: record.Index(), Command: string(record.Name()), Cause: err})
 			return nil, nil
 		}
+		a.requeued = a.requeued || len(a.cluster.intents) > 0
 		a.cluster = a.cluster.with(c)
 		a.ownTerm(record.Term())
 		return nil, nil
@@ -183,7 +188,9 @@ func (a *applier) applyCommand(record wal.Record) (value interface{}, err error)
 	a.context = applyContext{server: a.server, term: record.Term(), index: record.Index()}
 	a.inside.enter(a.goroutine)
 	defer a.inside.leave()
+	a.applying = true
 	defer func() {
+		a.applying = false
 		if cause := recover(); cause != nil {
 			a.stop(&HaltError{
 				Index: record.Index(), Command: string(record.Name()),
@@ -199,4 +206,31 @@ var errPanic = errors.New("Apply panicked")
 func (a *applier) stop(halt *HaltError) {
 	a.halt = halt
 	a.halted(halt)
+}
+
+// intend queues what Apply asks for by AddPeer or RemovePeer, on every server
+// alike; the leader of the day carries it out.
+func (a *applier) intend(c *change) error {
+	if !a.applying {
+		return ErrReentrant
+	}
+	next, known := a.cluster, true
+	if c.leave {
+		next, known = a.cluster.remove(a.context.index, c.name)
+	} else {
+		next = a.cluster.add(a.context.index, c.name, c.connectionString)
+	}
+	if !known {
+		return peerNotFound(c.name)
+	}
+	a.cluster, a.requeued = next, true
+	return nil
+}
+
+// tellIntents tells the event loop what waits, if that may have changed.
+func (a *applier) tellIntents() {
+	if a.requeued {
+		a.requeued = false
+		a.intended(a.cluster.intents)
+	}
 }

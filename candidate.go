@@ -18,14 +18,15 @@ type voteAnswer struct {
 // follows somebody, or finds no majority in time, and then begins anew.
 func (l *eventLoop) candidateLoop() {
 	if !l.mayCampaign() {
-		l.raft.role = Follower
+		l.raft.role, l.summoned = Follower, false
 		return
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	defer cancel()
 	l.election = newElection(l.raft, true)
-	if !l.options.preVote {
+	if summoned := l.summoned; summoned || !l.options.preVote {
 		l.stand()
+		l.election.transfer, l.summoned = summoned, false
 	}
 	defer func() { l.election = nil }()
 	l.solicit(ctx)
@@ -79,7 +80,8 @@ func (l *eventLoop) decideStanding(event any) {
 	if response.ClusterID != 0 && l.raft.clusterID != 0 && response.ClusterID != l.raft.clusterID && !l.raft.provisional() {
 		return
 	}
-	if response.Refused != refusedNot || response.From != "" && response.From != answer.voter {
+	removed := response.Refused == refusedRemoved
+	if response.Refused != refusedNot && !removed || response.From != "" && response.From != answer.voter {
 		return
 	}
 	if response.Term > l.raft.term && !(response.VoteGranted && response.Term == l.election.term) {
@@ -87,6 +89,10 @@ func (l *eventLoop) decideStanding(event any) {
 		if l.raft.role != Candidate {
 			return
 		}
+	}
+	if removed {
+		l.election.dismissed(answer.voter, response.StoreID)
+		return
 	}
 	// A voter that does not repeat the mark knows nothing of pre-votes and has
 	// voted for good; it will say so again when it is asked for good.
@@ -110,6 +116,9 @@ func (l *eventLoop) voting() bool { return !l.election.preVote && l.written < l.
 // the election proper.
 func (l *eventLoop) count(ctx context.Context) bool {
 	switch e := l.election; {
+	case e.over():
+		l.raft.dismissed, l.raft.role = true, Follower
+		l.publish()
 	case e.preVote && e.won():
 		l.stand()
 		l.solicit(ctx)
@@ -151,17 +160,22 @@ func (l *eventLoop) ask(ctx context.Context, e *election, m member) {
 	req := &RequestVoteRequest{
 		Term: e.term, LastLogIndex: last.index, LastLogTerm: last.term, CandidateName: l.raft.name,
 		ClusterID: l.raft.clusterID, To: m.name, StoreID: l.raft.storeID, ToStoreID: m.storeID,
-		InitialDigest: l.raft.initialDigest(), PreVote: e.preVote,
+		InitialDigest: l.raft.initialDigest(), PreVote: e.preVote, Transfer: e.transfer,
 	}
 	peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
-	busy := l.asking[m.name]
-	if busy == nil {
-		busy = new(atomic.Int32)
-		l.asking[m.name] = busy
-	}
-	l.call(ctx, busy, func(ctx context.Context, t Transporter) {
+	l.call(ctx, l.busy(m.name), func(ctx context.Context, t Transporter) {
 		if response := sendVote(ctx, t, l.server, peer, req); response != nil {
 			l.inbox.put(&voteAnswer{election: e, voter: m.name, response: response})
 		}
 	})
+}
+
+// busy counts the calls to the member that are under way.
+func (l *eventLoop) busy(name string) *atomic.Int32 {
+	busy := l.asking[name]
+	if busy == nil {
+		busy = new(atomic.Int32)
+		l.asking[name] = busy
+	}
+	return busy
 }

@@ -2,7 +2,6 @@ package raft
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -44,17 +43,6 @@ func TestClusterReplicates(t *testing.T) {
 			})
 		}
 	}
-}
-
-// A leave is refused before it could stay in the log as an ordinary entry.
-func TestLeaveIsRefused(t *testing.T) {
-	inRunningCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
-		last := c.leader().Status().LastIndex
-		_, err := c.leader().DoContext(c.ctx, &DefaultLeaveCommand{Name: "s1"})
-		require.ErrorIs(t, err, errors.ErrUnsupported)
-		require.ErrorIs(t, err, ErrNotApplied)
-		require.Equal(t, last, c.leader().Status().LastIndex)
-	})
 }
 
 func TestClusterOfOne(t *testing.T) {

@@ -1,9 +1,6 @@
 package raft
 
-import (
-	"errors"
-	"io"
-)
+import "io"
 
 // JoinCommand is a command that adds a member. On an empty server that belongs
 // to no cluster, one whose NodeName is the server's own name founds a cluster.
@@ -40,9 +37,10 @@ func (c *DefaultJoinCommand) Apply(server Server) (interface{}, error) {
 	return []byte("join"), server.AddPeer(c.Name, c.ConnectionString)
 }
 
-// DefaultLeaveCommand asks to remove the member Name from the cluster. Members do
-// not leave yet: Do refuses it with an error that wraps errors.ErrUnsupported, and
-// nothing is staged.
+// DefaultLeaveCommand removes the member Name from the cluster. Do on it returns
+// []byte("leave") when the removal is committed, and the same with ErrPeerNotFound
+// if there is no such member. ErrNoQuorum says that the voters that would remain
+// do not answer. The leader may remove itself; it then hands over its office.
 type DefaultLeaveCommand struct {
 	Name string `json:"name"`
 }
@@ -54,13 +52,10 @@ func (c *DefaultLeaveCommand) CommandName() string { return "raft:leave" }
 func (c *DefaultLeaveCommand) NodeName() string { return c.Name }
 
 // Apply removes the member by server.RemovePeer, for programs that call it from
-// a command of their own, where the server has that. Do never comes here.
+// a command of their own. Do never comes here: it makes a configuration entry of
+// a DefaultLeaveCommand.
 func (c *DefaultLeaveCommand) Apply(server Server) (interface{}, error) {
-	remover, ok := server.(interface{ RemovePeer(name string) error })
-	if !ok {
-		return nil, errors.New("raft: the server cannot remove members")
-	}
-	return []byte("leave"), remover.RemovePeer(c.Name)
+	return []byte("leave"), server.RemovePeer(c.Name)
 }
 
 // NOPCommand does nothing. A leader's first entry is one.

@@ -18,6 +18,10 @@ type member struct {
 	// server that answers for the name from another store has lost its log.
 	storeID uint64
 	voter   bool // learners get entries but neither vote nor count
+	// rejoins says that the name was joined while it was a member, maybe by a server
+	// that has lost its store before anybody has noticed: if another store answers
+	// for it, it begins anew.
+	rejoins bool
 }
 
 // configuration is who belongs to the cluster as of one index of the log. It is
@@ -33,9 +37,13 @@ type configuration struct {
 	taken intentID
 }
 
-// errMember says that a change cannot be made of the configuration it was asked
-// of.
-var errMember = errors.New("raft: not a member")
+var (
+	// errMember says that a change cannot be made of the configuration it was
+	// asked of.
+	errMember = errors.New("raft: not a member")
+	// errEarly says that a leader is too new in office to know who is alive.
+	errEarly = errors.New("raft: too early to tell who answers")
+)
 
 func newConfiguration(index uint64, members []member) *configuration {
 	sorted := slices.Clone(members)
@@ -99,32 +107,68 @@ func (c *configuration) digest() uint64 {
 	return sum
 }
 
-// with returns the configuration with m added, or put in place of the member of
-// its name; the caller sets the index.
-func (c *configuration) with(m member) *configuration {
-	members := slices.DeleteFunc(slices.Clone(c.members), func(old member) bool { return old.name == m.name })
-	changed := newConfiguration(0, append(members, m))
+// having returns the configuration with other members; the caller sets the index.
+func (c *configuration) having(members []member) *configuration {
+	changed := newConfiguration(0, members)
 	changed.initial, changed.taken = c.initial, c.taken
 	return changed
 }
 
+// but returns the members other than name.
+func (c *configuration) but(name string) []member {
+	return slices.DeleteFunc(slices.Clone(c.members), func(m member) bool { return m.name == name })
+}
+
+// with returns the configuration with m added, or put in place of the member of
+// its name.
+func (c *configuration) with(m member) *configuration {
+	return c.having(append(c.but(m.name), m))
+}
+
+// without returns the configuration with name removed, or c itself if that is no
+// member.
+func (c *configuration) without(name string) *configuration {
+	if c.find(name) == nil {
+		return c
+	}
+	return c.having(c.but(name))
+}
+
+// upTo returns the configuration with the same members that has taken up the
+// intents as far as that one.
+func (c *configuration) upTo(taken intentID) *configuration {
+	same := c.having(c.members)
+	same.taken = taken
+	return same
+}
+
 // join returns the configuration in which name is a member at connectionString:
-// a new learner if it was none, with a new address if it has another one. It
-// returns c itself if nothing changes. A name whose store is lost (another one
-// answers for it) begins again as a learner.
-func (c *configuration) join(name, connectionString string, storeLost bool) *configuration {
+// a new learner if it was none, with a new address if it has another one. A name
+// whose store is lost (another one answers for it) begins again as a learner; of
+// one that is bound, and may be joining because it has lost its store, that is
+// noted. It returns c itself if nothing changes.
+func (c *configuration) join(name, connectionString string, rejoins, storeLost bool) *configuration {
 	m := c.find(name)
+	rejoins = m != nil && (m.rejoins || rejoins && m.storeID != 0)
 	switch {
 	case m == nil || storeLost:
 		// The incarnation is the entry's index, which the leader knows only when
 		// it appends: see at.
 		return c.with(member{name: name, connectionString: connectionString, incarnation: unborn})
-	case m.connectionString == connectionString:
+	case m.connectionString == connectionString && m.rejoins == rejoins:
 		return c
 	}
 	changed := *m
-	changed.connectionString = connectionString
+	changed.connectionString, changed.rejoins = connectionString, rejoins
 	return c.with(changed)
+}
+
+// returned returns the configuration in which the member has shown that it has
+// kept its store.
+func (c *configuration) returned(name string) *configuration {
+	m := *c.find(name)
+	m.rejoins = false
+	return c.with(m)
 }
 
 // unborn is the incarnation of a member whose entry has no index yet.

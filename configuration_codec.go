@@ -28,10 +28,14 @@ func configurationMessage(c *configuration, clusterID uint64, cause, node string
 		message.TakenIndex, message.TakenNumber = &c.taken.index, &c.taken.number
 	}
 	for _, m := range c.members {
-		message.Members = append(message.Members, &protobuf.Member{
+		member := &protobuf.Member{
 			Name: &m.name, ConnectionString: &m.connectionString,
 			Incarnation: &m.incarnation, StoreID: &m.storeID, Voter: &m.voter,
-		})
+		}
+		if m.rejoins {
+			member.Rejoins = &m.rejoins
+		}
+		message.Members = append(message.Members, member)
 	}
 	return message
 }
@@ -57,7 +61,7 @@ func configurationOf(message *protobuf.Configuration, index uint64) (*configurat
 		seen[m.GetName()] = true
 		members = append(members, member{
 			name: m.GetName(), connectionString: m.GetConnectionString(),
-			incarnation: m.GetIncarnation(), storeID: m.GetStoreID(), voter: m.GetVoter(),
+			incarnation: m.GetIncarnation(), storeID: m.GetStoreID(), voter: m.GetVoter(), rejoins: m.GetRejoins(),
 		})
 	}
 	c := newConfiguration(index, members)

@@ -20,7 +20,7 @@ func TestPromotionNeverUnbinds(t *testing.T) {
 func TestJoinedLeaderIsKnown(t *testing.T) {
 	initial := toyConfiguration("a", "b", "c")
 	first := initial.bind(map[string]uint64{"a": 1, "b": 2}).at(1)
-	learner := first.join("d", "at-d", false).at(2)
+	learner := first.join("d", "at-d", false, false).at(2)
 	voter, err := learner.promote("d", 4)
 	if err != nil {
 		t.Fatal(err)

@@ -38,18 +38,21 @@
 //	the face       server.go lifecycle.go propose.go receive.go options.go settings.go status.go
 //	               state.go errors.go command.go commands.go state_machine.go context.go event.go
 //	               log_level.go goraft_names.go
-//	the messages   append_entries.go request_vote.go snapshot.go message_codec.go configuration_codec.go
-//	the rules      replica.go election.go leadership.go progress.go configuration.go history.go
+//	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go message_codec.go
+//	               configuration_codec.go
+//	the rules      replica.go election.go leadership.go progress.go configuration.go history.go intents.go
 //	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
-//	               promises.go published.go peer.go link.go log_writer.go applier.go tasks.go
-//	the log        log.go log_entry.go proposal.go, over internal/wal over internal/vfs
+//	               leaving.go transfer.go promises.go published.go peer.go link.go log_writer.go applier.go tasks.go
+//	the snapshots  snapshot_take.go snapshot_load.go snapshot_send.go snapshotting.go retention.go
+//	the log        log.go log_entry.go proposal.go, over internal/wal and internal/snapshot over
+//	               internal/vfs
 //	the edges      transporter.go http_*.go event_dispatcher.go caller_id.go test_utils.go memory_*.go
 //
 // The rules are Figure 2 of the paper as plain values: an observation in, a
 // changed value and an answer out; no goroutine, channel, lock, clock or I/O.
 // The loops are the only files with goroutines and channels. Imports run one
-// way: cmd → raft → protobuf, internal/wal → internal/vfs. tidy_test.go holds
-// all of this.
+// way: cmd → raft → protobuf, internal/wal, internal/snapshot → internal/vfs.
+// tidy_test.go holds all of this.
 //
 // # Life of a command
 //
@@ -77,6 +80,9 @@
 //	loop            1                             protocol state, the log's tail    inbox / orders, views, ranges
 //	log             1                             the write end of the log          orders / word of what is durable
 //	apply           1                             the state machine                 committed ranges / callers
+//	snapshot        1 while one is taken          the file that is written          / loop, TakeSnapshot
+//	snapshot:name   1 while a peer is sent one    nothing                           the transporter / the peer's goroutine
+//	install         1 while one arrives           the file that is written          pieces / loop
 //	peer:name       1 per other member, leading   nextIndex, what is under way      views, answers / acknowledgements
 //	receive:name    1 per open stream             nothing                           the stream / the peer's goroutine
 //	connect:name    1 while a stream is opened    nothing                           / the peer's goroutine
@@ -87,6 +93,17 @@
 //
 // Stop waits for all of them, except for those that the application itself
 // blocks, which it reports.
+//
+// # Snapshots
+//
+// The applier takes them between two entries, by itself after so many entries or
+// bytes, so the label is exactly the last entry included; what the state machine
+// fixed is written beside it. The file is published when the log is durable as far
+// as it goes, and only then is older log dropped: it reaches back to the second
+// newest snapshot. A follower that needs what was dropped is sent the file, in
+// pieces, by calls of its own beside the heartbeats, and resumes after a break. It
+// publishes the file first and restarts its log behind it second: a crash between
+// the two is completed by the next Init.
 //
 // # Invariants
 //
@@ -100,7 +117,10 @@
 //     came from.
 //   - A configuration is in force when it is appended, one change at a time, and
 //     only after the leader has committed an entry of its own term
-//     (membership.go).
+//     (membership.go). What an Apply asks for is a function of the log, and is
+//     taken up once (intents.go).
+//   - A vote is never refused for membership; a server that was removed hears so
+//     beside, and stands no more (replica.go).
 //   - snapshot ≤ applied ≤ committed ≤ last; none of them goes back in one run.
 //   - Nothing published is ever changed: views, Status, chunks of the log.
 //

@@ -93,7 +93,7 @@ func TestRefilledStoreDoesNotStand(t *testing.T) {
 // by another store.
 func TestVoterWithAnOldBindingVotes(t *testing.T) {
 	old := bound(1, "a", "b", "c", "d", "e")
-	joined := old.join("c", "at-c", true).at(3)
+	joined := old.join("c", "at-c", false, true).at(3)
 	promoted, err := joined.promote("c", 7)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ type election struct {
 	configuration *configuration
 	answers       map[string]bool
 	stores        map[string]uint64 // from which the grants came
+	transfer      bool              // the leader asked for it: nobody need hold back
+	dismissals    map[string]bool   // who says that the candidate was removed
 }
 
 // newElection begins to count, with the candidate's own vote in.
@@ -19,6 +21,7 @@ func newElection(r *replica, preVote bool) *election {
 		configuration: r.configuration(),
 		answers:       map[string]bool{r.name: true},
 		stores:        map[string]uint64{r.name: r.storeID},
+		dismissals:    map[string]bool{},
 	}
 	if preVote {
 		e.term++
@@ -40,6 +43,21 @@ func (e *election) record(voter string, storeID uint64, granted bool) {
 	if granted && storeID != 0 {
 		e.stores[voter] = storeID
 	}
+}
+
+// dismissed counts the voter's answer that the candidate was removed.
+func (e *election) dismissed(voter string, storeID uint64) {
+	e.record(voter, storeID, false)
+	if answer, counts := e.answers[voter]; counts && !answer {
+		e.dismissals[voter] = true
+	}
+}
+
+// over reports whether so many voters say that the candidate was removed that no
+// majority is left to elect it: one alone may be wrong, not having heard yet that
+// it was joined again.
+func (e *election) over() bool {
+	return e.configuration.voters()-len(e.dismissals) < e.configuration.quorum()
 }
 
 // won reports whether a majority of the voters has granted.

@@ -57,14 +57,21 @@ var (
 	// ErrNoQuorum says that a membership change was refused because the voters
 	// that would remain do not answer.
 	ErrNoQuorum = errors.New("raft: the remaining voters have no live quorum")
+	// ErrPeerNotFound says that a server that is to be removed is no member. The
+	// error that Do and RemovePeer return wraps it and names the server.
+	ErrPeerNotFound = errors.New("raft: Peer not found")
 )
 
-// Why a server stopped by itself; see Server.Err.
+// Why a server stopped by itself, or is of no more use; see Server.Err.
 var (
 	// ErrHalted says that a committed entry cannot be applied here: its command
 	// is not registered, does not decode, or its Apply panicked. The server
 	// still votes and stores; it applies nothing more until it is restarted.
 	ErrHalted = errors.New("raft: apply halted")
+	// ErrRemoved says that the cluster has removed this server. It goes on running
+	// and answering, as a follower that never stands for election, until it is
+	// stopped or joined again.
+	ErrRemoved = errors.New("raft: this server was removed from the cluster")
 	// ErrStillRunning says that Start was called before everything of the last
 	// run has ended, because the application still blocks it.
 	ErrStillRunning = errors.New("raft: the last run has not ended")
@@ -145,6 +152,8 @@ func (e *HaltError) Error() string {
 
 // Unwrap lets errors.Is find ErrHalted and the cause.
 func (e *HaltError) Unwrap() []error { return []error{ErrHalted, e.Cause} }
+
+func peerNotFound(name string) error { return fmt.Errorf("%w: %s", ErrPeerNotFound, name) }
 
 // failure is a failed proposal on its way to its caller.
 func failure(cause, outcome error) *CommandError {

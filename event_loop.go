@@ -42,13 +42,15 @@ type eventLoop struct {
 
 	lastContact time.Time         // with a leader
 	begun       bool              // told to begin a cluster
+	summoned    bool              // told by the leader to stand for election
+	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate
 	grants      map[string]uint64 // the stores of those who elected this server
 	halted      bool
 	rearm       bool                     // the election timeout was changed
 	refusals    uint64                   // requests that were not for this server
-	asking      map[string]*atomic.Int32 // calls for votes under way, by voter
+	asking      map[string]*atomic.Int32 // calls for votes and the like under way, by member
 	joins       []chan error             // that wait for this server to be a member
 	snapshots   []keptSnapshot           // the newest first
 	incoming    *incoming                // a snapshot that arrives, nil if none

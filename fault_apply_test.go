@@ -178,6 +178,7 @@ func everyMethod(s Server) map[string]func() {
 		"Do":                      func() { _, _ = s.Do(&testCommand{"inside"}) },
 		"DoContext":               func() { _, _ = s.DoContext(context.Background(), &testCommand{"inside"}) },
 		"AddPeer":                 func() { _ = s.AddPeer("s1", "memory://s1") },
+		"RemovePeer":              func() { _ = s.RemovePeer("nobody") },
 		"Peers":                   func() { s.Peers() },
 		"MemberCount":             func() { s.MemberCount() },
 		"QuorumSize":              func() { s.QuorumSize() },

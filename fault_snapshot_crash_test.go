@@ -43,9 +43,9 @@ func TestFault090_NewestValidSnapshotIsUsed(t *testing.T) {
 				require.EqualValues(t, 10, want.FirstIndex)
 				c.Stop(name)
 				disk := c.node(name).disk.Load()
-				b, err := disk.Bytes(snapshotFile(name, labels[0]))
+				b, err := disk.Bytes(snapshotName(name, labels[0]))
 				require.NoError(t, err)
-				require.NoError(t, disk.SetBytes(snapshotFile(name, labels[0]), spoil(b)))
+				require.NoError(t, disk.SetBytes(snapshotName(name, labels[0]), spoil(b)))
 				require.NoError(t, c.Start(name))
 				require.Equal(t, want.LastIndex, c.Server(name).Status().LastApplied)
 				if damage == "whole" {

@@ -87,6 +87,7 @@ func (l *eventLoop) mayCampaign() bool {
 // heardLeader takes notice of a valid message of the leader.
 func (l *eventLoop) heardLeader() {
 	now := time.Now()
+	l.summoned = false
 	if silent := now.Sub(l.lastContact); l.events.listens(ElectionTimeoutThresholdEventType) &&
 		silent > time.Duration(float64(l.settings.electionTimeout())*ElectionTimeoutThresholdPercent) {
 		l.events.dispatch(ElectionTimeoutThresholdEventType, silent, nil)
@@ -144,4 +145,5 @@ var refusedText = map[uint32]string{
 	refusedAdoption:  "this server belongs to no cluster",
 	refusedTerm:      "term out of range",
 	refusedLeader:    "another server leads in its term",
+	refusedRemoved:   "its sender was removed from the cluster",
 }

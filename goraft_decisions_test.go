@@ -23,7 +23,8 @@ import (
 // serverRoles are the interfaces that Server consists of.
 var serverRoles = []reflect.Type{
 	reflect.TypeFor[Lifecycle](), reflect.TypeFor[Proposer](), reflect.TypeFor[Membership](),
-	reflect.TypeFor[Replication](), reflect.TypeFor[Maintenance](), reflect.TypeFor[Introspection](), reflect.TypeFor[Settings](),
+	reflect.TypeFor[Replication](), reflect.TypeFor[Maintenance](), reflect.TypeFor[Introspection](),
+	reflect.TypeFor[Settings](),
 }
 
 // embeddingFake is a server of a program's tests.

@@ -89,12 +89,15 @@ type goraftServer interface {
 	RequestSnapshot(req *raft.SnapshotRequest) *raft.SnapshotResponse
 	SnapshotRecoveryRequest(req *raft.SnapshotRecoveryRequest) *raft.SnapshotRecoveryResponse
 	AddPeer(name string, connectiongString string) error
+	RemovePeer(name string) error
 	Peers() map[string]*raft.Peer
 	Init() error
 	Start() error
 	Stop()
 	Running() bool
 	Do(command raft.Command) (interface{}, error)
+	TakeSnapshot() error
+	LoadSnapshot() error
 	AddEventListener(string, raft.EventListener)
 	FlushCommitIndex()
 }

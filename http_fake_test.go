@@ -32,8 +32,9 @@ type wireServer struct {
 	peers     map[string]*Peer
 	halted    atomic.Bool
 
-	onAppend func(*AppendEntriesRequest) *AppendEntriesResponse
-	onVote   func(*RequestVoteRequest) *RequestVoteResponse
+	onAppend   func(*AppendEntriesRequest) *AppendEntriesResponse
+	onVote     func(*RequestVoteRequest) *RequestVoteResponse
+	onRecovery func(*SnapshotRecoveryRequest) *SnapshotRecoveryResponse
 }
 
 func newFake(name string) *wireServer {
@@ -66,6 +67,55 @@ func (f *wireServer) RequestVote(req *RequestVoteRequest) *RequestVoteResponse {
 		return f.onVote(req)
 	}
 	return &RequestVoteResponse{Term: req.Term, VoteGranted: true, ClusterID: f.clusterID, From: f.name, StoreID: f.storeID}
+}
+
+func (f *wireServer) RequestSnapshot(req *SnapshotRequest) *SnapshotResponse {
+	if f.halted.Load() {
+		return nil
+	}
+	return &SnapshotResponse{
+		Success: true, Term: req.Term, Offset: req.Size, Refused: f.judge(req.ClusterID, req.To),
+		ClusterID: f.clusterID, From: f.name, StoreID: f.storeID,
+	}
+}
+
+func (f *wireServer) SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse {
+	if f.halted.Load() {
+		return nil
+	}
+	if f.onRecovery != nil {
+		return f.onRecovery(req)
+	}
+	return f.took(req)
+}
+
+// took is a success that tells what was sent.
+func (f *wireServer) took(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse {
+	return &SnapshotRecoveryResponse{
+		Success: true, Term: req.Term, Offset: req.Offset + uint64(len(req.State)), Refused: f.judge(req.ClusterID, req.To),
+		ClusterID: f.clusterID, From: f.name, StoreID: f.storeID,
+	}
+}
+
+func (f *wireServer) TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse {
+	if f.halted.Load() {
+		return nil
+	}
+	return &TimeoutNowResponse{
+		Success: true, Term: req.Term, Refused: f.judge(req.ClusterID, req.To),
+		ClusterID: f.clusterID, From: f.name, StoreID: f.storeID,
+	}
+}
+
+// judge says what a server finds wrong with whom a request names.
+func (f *wireServer) judge(clusterID uint64, to string) uint32 {
+	switch {
+	case clusterID != 0 && f.clusterID != 0 && clusterID != f.clusterID:
+		return refusedCluster
+	case to != "" && to != f.name:
+		return refusedAddressee
+	}
+	return refusedNot
 }
 
 // answer is a success that tells what was asked.

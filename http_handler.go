@@ -18,6 +18,10 @@ const (
 
 	// maxRequests bounds the requests that one server's handlers hold at once.
 	maxRequests = 128
+
+	// maxRecoveries bounds those of them that carry pieces of snapshots: a leader
+	// sends one at a time, and calls that it gave up may still be at work.
+	maxRecoveries = 4
 )
 
 // HTTPMuxer is what Install mounts handlers on, such as http.ServeMux.
@@ -68,6 +72,9 @@ func (t *HTTPTransporter) routes(server Server) []route {
 	return []route{
 		{t.AppendEntriesPath(), e.post(e.serveAppendEntries)},
 		{t.RequestVotePath(), e.post(e.serveRequestVote)},
+		{t.SnapshotPath(), e.post(e.serveSnapshot)},
+		{t.SnapshotRecoveryPath(), e.post(e.serveSnapshotRecovery)},
+		{t.TimeoutNowPath(), e.post(e.serveTimeoutNow)},
 		{t.StreamPath(), e.serveStream},
 	}
 }
@@ -77,30 +84,60 @@ type endpoint struct {
 	transporter *HTTPTransporter
 	server      Server
 	requests    atomic.Int32 // being served
+	recoveries  atomic.Int32 // of them, the pieces of snapshots
 	handshakes  atomic.Int32 // streams that have not yet said who they are
 }
 
 func (e *endpoint) serveAppendEntries(w http.ResponseWriter, r *http.Request) {
 	var req AppendEntriesRequest
-	if !e.receive(w, r, &req) || !e.addressed(w, req.ClusterID, req.To) {
-		return
-	}
-	if resp := e.server.AppendEntries(&req); resp != nil {
-		respond(w, resp)
-	} else {
-		http.Error(w, "Failed creating response.", http.StatusInternalServerError)
+	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.AppendEntries(&req))
 	}
 }
 
 func (e *endpoint) serveRequestVote(w http.ResponseWriter, r *http.Request) {
 	var req RequestVoteRequest
-	if !e.receive(w, r, &req) || !e.addressed(w, req.ClusterID, req.To) {
+	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.RequestVote(&req))
+	}
+}
+
+func (e *endpoint) serveSnapshot(w http.ResponseWriter, r *http.Request) {
+	var req SnapshotRequest
+	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.RequestSnapshot(&req))
+	}
+}
+
+// serveSnapshotRecovery counts its requests before it reads them: they are the
+// largest, and the server keeps each for as long as its disk takes.
+func (e *endpoint) serveSnapshotRecovery(w http.ResponseWriter, r *http.Request) {
+	running := e.recoveries.Add(1)
+	defer e.recoveries.Add(-1)
+	if running > maxRecoveries {
+		http.Error(w, "", http.StatusServiceUnavailable)
 		return
 	}
-	if resp := e.server.RequestVote(&req); resp != nil {
-		respond(w, resp)
-	} else {
-		http.Error(w, "Failed creating response.", http.StatusInternalServerError)
+	var req SnapshotRecoveryRequest
+	if e.receiveUpTo(w, r, &req, e.maxRecovery()) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.SnapshotRecoveryRequest(&req))
+	}
+}
+
+// maxRecovery bounds a SnapshotRecoveryRequest. A whole state, as goraft sends
+// it, names no cluster, so that a server of one would refuse it anyhow. A piece
+// fits however little the host allows a message.
+func (e *endpoint) maxRecovery() int {
+	if e.server.ClusterID() == 0 {
+		return maxSnapshotMessageBytes
+	}
+	return max(e.transporter.maxMessage(), maxPieceBytes+maxPieceHeaderBytes)
+}
+
+func (e *endpoint) serveTimeoutNow(w http.ResponseWriter, r *http.Request) {
+	var req TimeoutNowRequest
+	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.TimeoutNow(&req))
 	}
 }
 
@@ -127,12 +164,16 @@ func (e *endpoint) post(handle http.HandlerFunc) http.HandlerFunc {
 
 // receive reads the request's body into m, or answers what is wrong with it.
 func (e *endpoint) receive(w http.ResponseWriter, r *http.Request, m message) bool {
-	limit := e.transporter.maxMessage()
+	return e.receiveUpTo(w, r, m, e.transporter.maxMessage())
+}
+
+// receiveUpTo is receive for a body of at most limit bytes.
+func (e *endpoint) receiveUpTo(w http.ResponseWriter, r *http.Request, m message, limit int) bool {
 	if r.ContentLength > int64(limit) {
 		http.Error(w, "", http.StatusRequestEntityTooLarge)
 		return false
 	}
-	done := limitBodyTime(w, r, e.transporter.bodyTime(r.ContentLength))
+	done := limitBodyTime(w, r, e.transporter.bodyTime(r.ContentLength, limit))
 	// The reader ends the connection of a body that goes on beyond the limit.
 	_, err := decodeMessage(http.MaxBytesReader(w, r.Body, int64(limit)), m, limit)
 	if err == nil {
@@ -168,11 +209,11 @@ func limitBodyTime(w http.ResponseWriter, r *http.Request, limit time.Duration) 
 	return func() { _ = connection.SetReadDeadline(time.Time{}) }
 }
 
-// bodyTime is how long a body of that length may take, which is unknown if
-// negative.
-func (t *HTTPTransporter) bodyTime(length int64) time.Duration {
+// bodyTime is how long a body of that length may take. A negative length is
+// unknown, and at most limit.
+func (t *HTTPTransporter) bodyTime(length int64, limit int) time.Duration {
 	if length < 0 {
-		length = int64(t.maxMessage())
+		length = int64(limit)
 	}
 	if t.bodyTimeout > 0 {
 		return t.bodyTimeout
@@ -191,8 +232,16 @@ func (e *endpoint) addressed(w http.ResponseWriter, clusterID uint64, to string)
 	return false
 }
 
-func respond(w http.ResponseWriter, m message) {
+// respond writes the server's answer. It is nil if the server is not running.
+func respond[M any, Answer interface {
+	*M
+	message
+}](w http.ResponseWriter, answer Answer) {
+	if answer == nil {
+		http.Error(w, "Failed creating response.", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", messageContentType)
 	// An error here is the client's to notice: it gets no whole answer.
-	_, _ = encodeMessage(w, m)
+	_, _ = encodeMessage(w, answer)
 }

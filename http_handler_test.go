@@ -75,13 +75,22 @@ func TestHTTPMounts(t *testing.T) {
 			if resp, err := s.Receive(); err != nil || resp.Sequence != 6 {
 				t.Errorf("stream: %+v, %v", resp, err)
 			}
-			answer, err := http.Post(peer.ConnectionString+"/raft/snapshot", messageContentType, strings.NewReader("x"))
+			if resp := transporter.SendSnapshotRequest(server, peer, &SnapshotRequest{Term: 9, ClusterID: 7, To: "n2"}); resp == nil || resp.Term != 9 {
+				t.Errorf("snapshot: %+v", resp)
+			}
+			if resp := transporter.SendSnapshotRecoveryRequest(server, peer, pieceRequest(1000)); resp == nil || resp.Offset != 1000 {
+				t.Errorf("recovery: %+v", resp)
+			}
+			if resp, err := transporter.TimeoutNowContext(t.Context(), server, peer, &TimeoutNowRequest{Term: 9, ClusterID: 7, To: "n2"}); err != nil || resp.Term != 9 {
+				t.Errorf("timeout: %+v, %v", resp, err)
+			}
+			answer, err := http.Post(peer.ConnectionString+"/raft/elsewhere", messageContentType, strings.NewReader("x"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			_ = answer.Body.Close()
 			if answer.StatusCode != http.StatusNotFound {
-				t.Errorf("the snapshot path has status %d", answer.StatusCode)
+				t.Errorf("another path has status %d", answer.StatusCode)
 			}
 		})
 	}

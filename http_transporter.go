@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,10 @@ const (
 	// transferRate is the least number of bytes a second that a deadline allows
 	// for beyond its fixed part.
 	transferRate = 1 << 20
+
+	// bulkBytes is the size of a body beyond which a call takes the bulk
+	// connections.
+	bulkBytes = 64 << 10
 )
 
 // Why a call over HTTP got no answer, beside the errors of net and net/url.
@@ -54,9 +59,10 @@ func (e *StatusError) Error() string {
 // Install, InstallRouter or Handler; it opens no port of its own. One of them
 // may serve several servers, each on its own mux.
 //
-// Requests for votes travel as single calls, a POST each. AppendEntries travel
-// on a stream, a connection that is upgraded from HTTP on the same port, and as
-// single calls where the peer takes no stream. docs/wire.md has the formats.
+// AppendEntries travel on a stream, a connection that is upgraded from HTTP on
+// the same port, and as single calls, a POST each, where the peer takes no
+// stream. All else travels as single calls, on connections of their own, so that
+// no heartbeat waits behind a snapshot. docs/wire.md has the formats.
 //
 // The exported fields must not be changed once the transporter is in use.
 type HTTPTransporter struct {
@@ -67,7 +73,8 @@ type HTTPTransporter struct {
 	// proxy. A stream is not opened through a proxy.
 	Transport *http.Transport
 	// MaxMessageBytes bounds a request, its entries included. 0 means the
-	// package's constant of that name.
+	// package's constant of that name. Pieces of snapshots, of at most 1 MiB, are
+	// taken however small it is.
 	MaxMessageBytes int
 	// StreamIdleTimeout is how long a stream may stay silent before it is
 	// closed. 0 means ten election timeouts of the server, at least one second.
@@ -77,6 +84,7 @@ type HTTPTransporter struct {
 	timeout     time.Duration
 	bodyTimeout time.Duration // to receive a request's body; 0: requestBodyTimeout
 	streams     streamRegistry
+	bulk        atomic.Pointer[http.Transport] // see transportFor
 }
 
 var (
@@ -142,6 +150,9 @@ func (t *HTTPTransporter) Close() error {
 	t.streams.closeAll()
 	if t.Transport != nil {
 		t.Transport.CloseIdleConnections()
+	}
+	if bulk := t.bulk.Load(); bulk != nil {
+		bulk.CloseIdleConnections()
 	}
 	return nil
 }
@@ -249,13 +260,29 @@ func (t *HTTPTransporter) post(ctx context.Context, connectionString, path strin
 	r.Close = t.DisableKeepAlives
 	r.Header.Set("Content-Type", messageContentType)
 	r.Header.Set("Accept-Encoding", "identity") // nothing is unpacked, so nothing can unfold
-	client := http.Client{Transport: t.Transport, CheckRedirect: stayHere}
+	client := http.Client{Transport: t.transportFor(body), CheckRedirect: stayHere}
 	answer, err := client.Do(r)
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
 	return readAnswer(answer, path, resp)
+}
+
+// transportFor is Transport or, for a large body, the same without its timeout
+// for the answer's headers. That one begins when the system has taken the body,
+// not when the peer has it: on a slow line a piece of a snapshot would never
+// arrive in time. The call's own deadline counts the body.
+func (t *HTTPTransporter) transportFor(body []byte) *http.Transport {
+	if len(body) <= bulkBytes {
+		return t.Transport
+	}
+	if t.bulk.Load() == nil {
+		bulk := t.Transport.Clone()
+		bulk.ResponseHeaderTimeout = 0
+		t.bulk.CompareAndSwap(nil, bulk) // another call may have been first
+	}
+	return t.bulk.Load()
 }
 
 // stayHere makes a redirect an answer like any other, which has the wrong

@@ -22,6 +22,7 @@ func TestHTTPPaths(t *testing.T) {
 		"/raft/requestVote":      transporter.RequestVotePath(),
 		"/raft/snapshot":         transporter.SnapshotPath(),
 		"/raft/snapshotRecovery": transporter.SnapshotRecoveryPath(),
+		"/raft/timeoutNow":       transporter.TimeoutNowPath(),
 		"/raft/stream":           transporter.StreamPath(),
 	} {
 		if got != want {

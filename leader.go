@@ -16,14 +16,18 @@ type office struct {
 	ready    bool      // the first entry of the term is applied
 	changes  []*change // asked for and not yet appended, in the order of asking
 	current  *change   // appended and not yet committed
+	departed []departed
+	joined   map[string]bool // members that AddPeer named although they were members
+	leaving  bool            // the configuration in force has this server's vote no more
 }
 
 // ack is what a follower answered to a sender of this server.
 type ack struct {
-	term     uint64 // of the office that asked
-	name     string
-	response *AppendEntriesResponse
-	took     time.Duration // since the request left, for the heartbeat event
+	term        uint64 // of the office that asked
+	name        string
+	incarnation uint64 // of the member that was asked
+	response    *AppendEntriesResponse
+	took        time.Duration // since the request left, for the heartbeat event
 }
 
 // leaderLoop serves one term of office: it takes proposals and acknowledgements
@@ -50,7 +54,7 @@ func (l *eventLoop) leaderLoop() {
 				l.stepDown()
 			}
 			if l.raft.role == Leader && l.halted && l.raft.commitIndex >= l.office.start {
-				l.stepDown() // the others have what only it had, and can apply it
+				l.abdicate() // the others have what only it had, and can apply it
 			}
 			checked = time.Now()
 			check.Reset(l.checkInterval())
@@ -81,6 +85,10 @@ func (l *eventLoop) takeOffice() {
 		ctx:        ctx, cancel: cancel,
 		senders:  map[string]*sender{},
 		activity: map[string]time.Time{},
+		joined:   map[string]bool{},
+	}
+	for i, c := range r.configurations[1:] {
+		l.office.part(r.configurations[i], c)
 	}
 	if r.log.end > 0 {
 		l.append(nopRecord())
@@ -151,8 +159,13 @@ func (l *eventLoop) decideLeading(event any) {
 	l.decide(event)
 }
 
-// propose stages a command, or refuses it.
+// propose stages a command, or refuses it: a leader that leaves takes none, so
+// that its removal is the last entry that it waits for.
 func (l *eventLoop) propose(p *proposal) {
+	if l.office.leaving {
+		p.fail(NotLeaderError, ErrNotApplied)
+		return
+	}
 	// The tail is larger than it should be only while this server's own disk is
 	// behind: the others can commit without it, but memory must not take its place.
 	behind := l.tail.size > tailBytes+l.options.maxUncommittedBytes
@@ -180,6 +193,10 @@ func (l *eventLoop) acknowledged(a *ack) {
 		return
 	}
 	if response.ClusterID != 0 && response.ClusterID != r.clusterID && response.success {
+		return
+	}
+	if m := r.configuration().find(a.name); m == nil || m.incarnation != a.incarnation {
+		o.farewell(a)
 		return
 	}
 	if response.Refused != refusedNot {
@@ -212,6 +229,10 @@ func (l *eventLoop) lead() {
 	o.stored(r.name, l.durable)
 	r.commit(o.committed(r.configuration()))
 	l.change()
+	if r.role != Leader {
+		return
+	}
+	l.expireDeparted()
 	l.employ()
 	view := &leaderView{logView: l.view(), term: r.term, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}
 	for _, s := range o.senders {
@@ -219,24 +240,37 @@ func (l *eventLoop) lead() {
 	}
 }
 
-// employ keeps one sender for each other member of the configuration in force.
+// employ keeps one sender for each other member of the configuration in force,
+// and for those that were removed and do not know it yet.
 func (l *eventLoop) employ() {
 	o, c := l.office, l.raft.configuration()
 	for name, s := range o.senders {
-		if m := c.find(name); m == nil || !s.serves(m) {
+		if m := o.served(c, name); m == nil || !s.serves(m) {
 			s.cancel()
 			delete(o.senders, name)
 		}
 	}
 	for i := range c.members {
-		if m := &c.members[i]; l.raft.mayServe(m) && o.senders[m.name] == nil {
-			next := o.start
-			if match := o.match[m.name]; match > 0 {
-				next = match + 1
-			}
-			o.senders[m.name] = l.newSender(o, m, next)
+		if m := &c.members[i]; l.raft.mayServe(m) {
+			l.serve(m)
 		}
 	}
+	for i := range o.departed {
+		l.serve(&o.departed[i].member)
+	}
+}
+
+// serve begins to send to the member, if nobody does.
+func (l *eventLoop) serve(m *member) {
+	o := l.office
+	if o.senders[m.name] != nil {
+		return
+	}
+	next := o.start
+	if match := o.match[m.name]; match > 0 {
+		next = match + 1
+	}
+	o.senders[m.name] = l.newSender(o, m, next)
 }
 
 // members tells of each member what the leader knows.

@@ -1,6 +1,9 @@
 package raft
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // leadership is one term of office: what the leader knows of the others' logs,
 // by evidence. It dies with the term.
@@ -12,6 +15,8 @@ type leadership struct {
 	// leader's own among them. It begins at 0, whatever nextIndex guesses (§5.3).
 	match  map[string]uint64
 	heard  map[string]bool   // who answered since the last check of the quorum
+	before map[string]bool   // who did between the last two checks
+	checks int               // of the quorum, so far
 	stores map[string]uint64 // the store that each member answered from first
 	lost   map[string]bool   // names that another store than theirs answers for
 	rounds map[string]round  // of members that do not vote yet
@@ -30,6 +35,7 @@ func newLeadership(r *replica, start uint64, stores map[string]uint64) *leadersh
 		term: r.term, self: r.name, start: start,
 		match:  map[string]uint64{},
 		heard:  map[string]bool{},
+		before: map[string]bool{},
 		stores: stores,
 		lost:   map[string]bool{},
 		rounds: map[string]round{},
@@ -83,6 +89,7 @@ func (l *leadership) elsewhere(c *configuration, name string, storeID uint64) bo
 func (l *leadership) forget(name string) {
 	delete(l.match, name)
 	delete(l.heard, name)
+	delete(l.before, name)
 	delete(l.stores, name)
 	delete(l.lost, name)
 	delete(l.rounds, name)
@@ -113,8 +120,10 @@ func (l *leadership) committed(c *configuration) uint64 {
 // last check, and begins to count anew. A leader without one steps down
 // (dissertation §6.2).
 func (l *leadership) checkQuorum(c *configuration) bool {
-	n := l.answering(c, "")
+	n := l.answering(c, "", func(name string) bool { return l.heard[name] })
+	l.before, l.heard = l.heard, l.before
 	clear(l.heard)
+	l.checks++
 	for name, r := range l.rounds {
 		r.checks++
 		l.rounds[name] = r
@@ -123,26 +132,52 @@ func (l *leadership) checkQuorum(c *configuration) bool {
 }
 
 // quorumWithout reports whether the voters other than name would have a
-// majority among themselves that answers.
+// majority among themselves that answers. Who has answered before the last check
+// counts: it may have come a moment ago.
 func (l *leadership) quorumWithout(c *configuration, name string) bool {
 	remaining := c.voters()
 	if c.votes(name) {
 		remaining--
 	}
-	return remaining > 0 && l.answering(c, name) >= remaining/2+1
+	answering := l.answering(c, name, func(name string) bool { return l.heard[name] || l.before[name] })
+	return remaining > 0 && answering >= remaining/2+1
 }
 
-// answering counts the voters but one that have answered since the last check,
-// the leader included.
-func (l *leadership) answering(c *configuration, but string) int {
+// answering counts the voters but one that answer, the leader included.
+func (l *leadership) answering(c *configuration, but string, answers func(name string) bool) int {
 	n := 0
 	for i := range c.members {
 		m := &c.members[i]
-		if m.voter && m.name != but && (m.name == l.self || l.heard[m.name]) {
+		if m.voter && m.name != but && (m.name == l.self || answers(m.name)) {
 			n++
 		}
 	}
 	return n
+}
+
+// changed returns the configuration that a join or a leave of the name makes of
+// c, which is c itself if nothing changes; rejoins says that it may be the member
+// itself that asked. A voter is given up, by a leave or
+// because its store is lost, only while the others have a majority that answers:
+// else the cluster could not go on, nor take the change back. errEarly says that
+// the leader has not waited for answers long enough to tell.
+func (l *leadership) changed(c *configuration, leave, rejoins bool, name, connectionString string) (*configuration, error) {
+	if leave && c.find(name) == nil {
+		return c, errMember
+	}
+	if (leave && c.votes(name) || !leave && l.lost[name]) && !l.quorumWithout(c, name) {
+		if l.checks == 0 && c.voters() > 1 {
+			return c, errEarly
+		}
+		return c, ErrNoQuorum
+	}
+	if leave {
+		return c.without(name), nil
+	}
+	if name == l.self {
+		rejoins = false
+	}
+	return c.join(name, connectionString, rejoins, l.lost[name]), nil
 }
 
 // caughtUp reports whether the learner has stored, within one check's time, all
@@ -162,4 +197,20 @@ func (l *leadership) caughtUp(name string, end uint64) bool {
 		return false
 	}
 	return true
+}
+
+// successors returns the voters but the leader, those first that are most likely
+// to be elected when it goes: who stores most, and rather who answers.
+func (l *leadership) successors(c *configuration) []member {
+	answers := func(m member) int {
+		if l.heard[m.name] || l.before[m.name] {
+			return 1
+		}
+		return 0
+	}
+	all := slices.DeleteFunc(c.but(l.self), func(m member) bool { return !m.voter || l.lost[m.name] })
+	slices.SortStableFunc(all, func(a, b member) int {
+		return cmp.Or(cmp.Compare(l.match[b.name], l.match[a.name]), cmp.Compare(answers(b), answers(a)))
+	})
+	return all
 }

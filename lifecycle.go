@@ -85,6 +85,7 @@ func (s *server) initialize() error {
 			r.log.Error("raft: apply halts", "index", halt.Index, "command", halt.Command, "cause", halt.Cause)
 			r.inbox.put(control(func(l *eventLoop) { l.halt() }))
 		},
+		intended: func(intents []intent) { r.inbox.put(control(func(l *eventLoop) { l.intents = intents })) },
 	}
 	r.applier.saved.Store(new(savedState))
 	replica, err := r.open(s.LogPath())
@@ -232,6 +233,9 @@ func (s *server) Err() error {
 		if err := r.err.Load(); err != nil {
 			return *err
 		}
+		if r.published.Load().removed {
+			return ErrRemoved
+		}
 	}
 	return nil
 }
@@ -292,8 +296,8 @@ func (l *eventLoop) appliedOwn(term uint64) {
 func (l *eventLoop) halt() {
 	l.halted = true
 	l.rearm = true
-	if l.raft.role == Leader {
-		l.stepDown()
+	if l.raft.role == Leader && l.office != nil {
+		l.abdicate()
 	}
 }
 

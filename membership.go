@@ -13,26 +13,45 @@ func begins(c JoinCommand, server string) bool {
 	return !strings.Contains(name, "leave") && !strings.Contains(name, "remove")
 }
 
-// change is a change of the configuration that somebody asked for.
+// change is a change of the configuration that somebody asked for: a join, which
+// may only change the member's address, or a leave.
 type change struct {
-	name             string // of the member to join
+	leave            bool
+	asked            bool   // by a join, maybe the member's own
+	name             string // of the member
 	connectionString string
 	cause            string // the command that asked
 	index            uint64 // of the entry, once appended
 	done             chan error
 }
 
-func (c *change) fail(cause, outcome error) { c.done <- failure(cause, outcome) }
+func newJoin(name, connectionString string) *change {
+	return &change{name: name, connectionString: connectionString, cause: joinCommand, done: make(chan error, 1)}
+}
 
-// joined is what a join returns, and goraft's programs expect.
-var joined = []byte("join")
+func newLeave(name string) *change {
+	return &change{leave: true, name: name, cause: leaveCommand, done: make(chan error, 1)}
+}
+
+// The commands that cause changes, and what they return, as goraft's programs
+// expect.
+var (
+	joinCommand  = (&DefaultJoinCommand{}).CommandName()
+	leaveCommand = (&DefaultLeaveCommand{}).CommandName()
+	joined       = []byte("join")
+	left         = []byte("leave")
+)
+
+func (c *change) fail(cause, outcome error) { c.done <- failure(cause, outcome) }
 
 // request queues a change, first in first out. On the server that waits to begin
 // a cluster, or to be taken into one, it is refused.
 func (l *eventLoop) request(c *change) {
-	if l.office == nil || l.raft.role != Leader {
+	if l.office == nil || l.raft.role != Leader || l.office.leaving {
 		m := l.raft.configurations[0].find(c.name)
-		if c.name == l.raft.name && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
+		// Removed for all that it knows, though not yet for certain, it is none.
+		stays := l.raft.configuration().find(c.name) != nil
+		if !c.leave && c.name == l.raft.name && stays && m != nil && m.connectionString == c.connectionString && l.raft.commitIndex > 0 {
 			c.done <- nil // one of several servers that began with the same list
 			return
 		}
@@ -45,7 +64,8 @@ func (l *eventLoop) request(c *change) {
 // change settles the change that was committed, and appends the next one: one at
 // a time, and none before the leader has committed an entry of its own term
 // (the single-server change of dissertation §4.1, with its later correction).
-// What was asked for goes before what the leader wants of itself.
+// What was asked for goes before what the leader wants of itself, explicit
+// changes before those that an Apply asked for.
 func (l *eventLoop) change() {
 	o, r := l.office, l.raft
 	if o.current != nil && o.current.index <= r.commitIndex {
@@ -53,34 +73,110 @@ func (l *eventLoop) change() {
 		o.current = nil
 	}
 	for r.mayConfigure(o.start) {
-		if len(o.changes) == 0 {
+		switch {
+		case o.leaving:
+			l.log.Info("raft: leader was removed", "term", r.term)
+			l.abdicate()
+			return
+		case len(o.changes) > 0:
+			if !l.carryOut(o.changes[0]) {
+				return
+			}
+			o.changes = o.changes[1:]
+		case !l.takeUp() && !l.rejoin():
 			l.promote()
 			return
 		}
-		next := o.changes[0]
-		o.changes = o.changes[1:]
-		l.join(next)
 	}
 }
 
-// join appends the configuration that the change asks for, if it differs.
-func (l *eventLoop) join(c *change) {
-	o, r := l.office, l.raft
-	before := r.configuration()
-	after := before.join(c.name, c.connectionString, o.lost[c.name])
-	if after == before {
+// carryOut appends the configuration that the change asks for, if it differs. It
+// reports false while that cannot be decided.
+func (l *eventLoop) carryOut(c *change) bool {
+	o, before := l.office, l.raft.configuration()
+	after, err := o.changed(before, c.leave, c.asked, c.name, c.connectionString)
+	switch {
+	case err == errEarly:
+		return false
+	case err == errMember:
+		c.fail(peerNotFound(c.name), ErrNotApplied)
+	case err != nil:
+		c.fail(err, ErrNotApplied)
+	case after == before:
+		o.joined[c.name] = true
 		c.done <- nil
-		return
+	default:
+		c.index = l.reform(after, c.cause, c.name)
+		o.current = c
 	}
-	if o.lost[c.name] && !o.quorumWithout(before, c.name) {
-		c.fail(ErrNoQuorum, ErrNotApplied)
-		return
+	return true
+}
+
+// takeUp appends the configuration that the next intent asks for, if any waits.
+// One that changes nothing, or is refused, is taken up with what comes behind it
+// or by an entry with the same members: so it cannot come to life later.
+func (l *eventLoop) takeUp() bool {
+	o, before := l.office, l.raft.configuration()
+	after, taken, cause, node := before, before.taken, "", ""
+	for _, i := range before.waiting(l.intents) {
+		next, err := o.changed(before, i.remove, true, i.name, i.connectionString)
+		if err == errEarly {
+			break
+		}
+		taken = i.intentID
+		switch {
+		case err == nil && next != before:
+			after, cause, node = next, joinCommand, i.name
+			if i.remove {
+				cause = leaveCommand
+			}
+		case err != nil && err != errMember:
+			l.log.Warn("raft: refused what Apply asked for", "remove", i.remove, "member", i.name, "index", i.index, "reason", err)
+		}
+		if after != before {
+			break
+		}
 	}
-	if before.find(c.name) == nil || o.lost[c.name] {
-		o.forget(c.name)
+	if taken == before.taken {
+		return false
 	}
-	c.index = l.configure(after, c.cause, c.name)
-	o.current = c
+	l.reform(after.upTo(taken), cause, node)
+	return true
+}
+
+// rejoin adds a member anew that was joined while it was one, and has been found
+// since to have lost its store: a server that was wiped may well join before the
+// leader has noticed. Of one that stores the entry which says so, nothing more is
+// to be expected. What AddPeer says outside of the log, which programs call for
+// their whole list at every start, is remembered for the term of office only.
+func (l *eventLoop) rejoin() bool {
+	o, before := l.office, l.raft.configuration()
+	for i := range before.members {
+		m := &before.members[i]
+		if !m.rejoins && !o.joined[m.name] {
+			continue
+		}
+		if m.rejoins && o.match[m.name] >= before.index && !o.lost[m.name] {
+			l.configure(before.returned(m.name), "", m.name)
+			return true
+		}
+		if !o.lost[m.name] {
+			continue
+		}
+		if after, err := o.changed(before, false, false, m.name, m.connectionString); err == nil {
+			l.reform(after, joinCommand, m.name)
+			return true
+		}
+	}
+	return false
+}
+
+// reform appends a configuration with other members, or other addresses.
+func (l *eventLoop) reform(c *configuration, cause, node string) uint64 {
+	before := l.raft.configuration()
+	index := l.configure(c, cause, node)
+	l.office.reformed(before, l.raft.configuration())
+	return index
 }
 
 // promote gives a vote to the first learner that has caught up, or else binds
@@ -142,32 +238,49 @@ func (l *eventLoop) begin(connectionString string, done chan error) {
 
 // initialize puts a name into the initial configuration, beside this server.
 func (l *eventLoop) initialize(name, connectionString string) {
-	r := l.raft
-	initial := r.initial
-	if initial.find(r.name) == nil {
-		initial = initial.with(member{name: r.name, connectionString: l.connectionString, voter: true})
+	initial := l.raft.initial
+	if initial.find(l.raft.name) == nil {
+		initial = initial.with(member{name: l.raft.name, connectionString: l.connectionString, voter: true})
 	}
 	if m := initial.find(name); m == nil || m.connectionString != connectionString {
 		initial = initial.with(member{name: name, connectionString: connectionString, voter: true})
 	}
-	if initial == r.initial {
+	l.begunWith(initial)
+}
+
+// begunWith makes c the initial configuration.
+func (l *eventLoop) begunWith(c *configuration) {
+	r := l.raft
+	if c == r.initial {
 		return
 	}
-	r.initial = initial
-	r.configurations = []*configuration{initial}
+	r.initial = c
+	r.configurations = []*configuration{c}
 	l.saveIdentity(false)
 }
 
-// addPeer is AddPeer on the event loop.
-func (l *eventLoop) addPeer(c *change) {
+// outside is AddPeer and RemovePeer, called outside of the log, on the event
+// loop. On a server that belongs to no cluster they make the initial
+// configuration.
+func (l *eventLoop) outside(c *change) {
 	r := l.raft
-	switch m := r.configuration().find(c.name); {
+	m := r.configuration().find(c.name)
+	holds := c.leave == (m == nil) && (m == nil || m.connectionString == c.connectionString)
+	switch {
 	case r.clusterID == 0 && r.log.end == 0 && !l.begun:
-		l.initialize(c.name, c.connectionString)
+		if c.leave && m == nil {
+			c.fail(peerNotFound(c.name), ErrNotApplied)
+			return
+		}
+		if c.leave {
+			l.begunWith(r.initial.without(c.name))
+		} else {
+			l.initialize(c.name, c.connectionString)
+		}
 		l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.done <- nil }})
 	case r.role == Leader:
 		l.request(c)
-	case m != nil && m.connectionString == c.connectionString && r.configuration().index <= r.commitIndex:
+	case holds && r.configuration().index <= r.commitIndex:
 		c.done <- nil
 	default:
 		c.fail(NotLeaderError, ErrNotApplied)

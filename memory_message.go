@@ -116,9 +116,11 @@ func copyAppend(m *AppendEntriesRequest, bare, deep bool) *AppendEntriesRequest 
 
 func copyRecovery(m *SnapshotRecoveryRequest, deep bool) *SnapshotRecoveryRequest {
 	c := clone(m)
-	c.Peers = make([]*Peer, len(m.Peers))
-	for i, p := range m.Peers {
-		c.Peers[i] = &Peer{Name: p.Name, ConnectionString: p.ConnectionString}
+	c.Peers = nil
+	for _, p := range m.Peers {
+		if p != nil { // which Encode leaves out, too
+			c.Peers = append(c.Peers, &Peer{Name: p.Name, ConnectionString: p.ConnectionString})
+		}
 	}
 	if deep {
 		c.State = bytes.Clone(m.State)

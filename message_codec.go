@@ -18,6 +18,11 @@ const (
 	// whole state.
 	maxSnapshotMessageBytes = 64 << 20
 
+	// maxPieceBytes bounds the piece of a snapshot's file that one message carries,
+	// maxPieceHeaderBytes what is around it.
+	maxPieceBytes       = 1 << 20
+	maxPieceHeaderBytes = 64 << 10
+
 	// maxMessageEntries bounds the entries of one message, because each costs far
 	// more memory than the two bytes that it can be sent with.
 	maxMessageEntries = 1 << 16

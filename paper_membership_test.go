@@ -63,19 +63,19 @@ func TestPaperMembership(t *testing.T) {
 func TestPaperLearners(t *testing.T) {
 	checkClaims(t, []claim{
 		{"dissertation §4.2.1", "the new server joins the cluster as a non-voting member", func(t *testing.T) {
-			c := bound(1, "a", "b").join("c", "at-c", false).at(7)
+			c := bound(1, "a", "b").join("c", "at-c", false, false).at(7)
 			m := c.find("c")
 			if m.voter || m.incarnation != 7 || m.storeID != 0 || c.quorum() != 2 || c.voters() != 2 {
 				t.Errorf("%+v, quorum %d", m, c.quorum())
 			}
-			if again := c.join("c", "at-c", false); again != c {
+			if again := c.join("c", "at-c", false, false); again != c {
 				t.Error("a join that changes nothing makes a configuration")
 			}
-			moved := c.join("c", "elsewhere", false).at(8).find("c")
+			moved := c.join("c", "elsewhere", false, false).at(8).find("c")
 			if moved.incarnation != 7 || moved.connectionString != "elsewhere" || moved.voter {
 				t.Errorf("%+v", moved)
 			}
-			anew := c.with(member{name: "c", incarnation: 7, storeID: 3, voter: true}).join("c", "at-c", true).at(9).find("c")
+			anew := c.with(member{name: "c", incarnation: 7, storeID: 3, voter: true}).join("c", "at-c", false, true).at(9).find("c")
 			if anew.incarnation != 9 || anew.storeID != 0 || anew.voter {
 				t.Errorf("%+v", anew)
 			}
@@ -114,7 +114,7 @@ func TestPaperLearners(t *testing.T) {
 
 // checkRounds races a learner against a log that grows.
 func checkRounds(t *testing.T) {
-	c := bound(1, "a", "b").join("d", "at-d", false).at(2)
+	c := bound(1, "a", "b").join("d", "at-d", false, false).at(2)
 	r := standing("a", 1, []uint64{1, 1}, bound(1, "a", "b"), c)
 	l := newLeadership(r, 1, map[string]uint64{})
 	steps := []struct {

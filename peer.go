@@ -246,7 +246,7 @@ func (s *sender) answered(a answer) {
 		return
 	}
 	s.lastWord = time.Now()
-	s.inbox.put(&ack{term: s.term, name: s.member.name, response: response, took: s.lastWord.Sub(a.sent)})
+	s.inbox.put(&ack{term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response, took: s.lastWord.Sub(a.sent)})
 	switch {
 	case response.term != s.term || response.Refused != refusedNot:
 	case response.success:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/goraft/raft/internal/wal"
 )
@@ -56,7 +57,7 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 	case *DefaultJoinCommand:
 		return s.join(ctx, r, c)
 	case *DefaultLeaveCommand:
-		return nil, failure(errLeave, ErrNotApplied)
+		return s.leave(ctx, r, c)
 	case JoinCommand:
 		if begins(c, s.name) && s.unbound() {
 			if err := s.beginWith(ctx, r, s.connectionString); err != nil {
@@ -69,10 +70,6 @@ func (s *server) do(ctx context.Context, command Command) (interface{}, error) {
 
 // errNoCommand tells of a Do without a command.
 var errNoCommand = errors.New("the command is nil")
-
-// errLeave refuses a leave before it is staged: as an ordinary entry it would
-// stay in the log, and a later version would carry it out.
-var errLeave = fmt.Errorf("raft: members do not leave yet: %w", errors.ErrUnsupported)
 
 // propose sends a command through the log.
 func (s *server) propose(ctx context.Context, r *run, command Command) (interface{}, error) {
@@ -122,11 +119,23 @@ func (s *server) join(ctx context.Context, r *run, c *DefaultJoinCommand) (inter
 		}
 		return joined, nil
 	}
-	change := &change{name: c.Name, connectionString: c.ConnectionString, cause: c.CommandName(), done: make(chan error, 1)}
+	change := newJoin(c.Name, c.ConnectionString)
+	change.asked = true
 	if err := s.change(ctx, r, func(l *eventLoop) { l.request(change) }, change.done); err != nil {
 		return nil, err
 	}
 	return joined, nil
+}
+
+// leave carries out goraft's leave command. For a stranger it returns, as goraft
+// did, its result and an error.
+func (s *server) leave(ctx context.Context, r *run, c *DefaultLeaveCommand) (interface{}, error) {
+	change := newLeave(c.Name)
+	err := s.change(ctx, r, func(l *eventLoop) { l.request(change) }, change.done)
+	if err == nil || errors.Is(err, ErrPeerNotFound) {
+		return left, err
+	}
+	return nil, err
 }
 
 // beginWith begins a cluster and waits until this server is a member of it for
@@ -171,20 +180,48 @@ func (s *server) AddPeer(name string, connectionString string) error {
 	if err := validMember(name, connectionString); err != nil {
 		return err
 	}
-	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
-		return ErrReentrant
+	return s.reform(newJoin(name, connectionString))
+}
+
+func (s *server) RemovePeer(name string) error { return s.reform(newLeave(name)) }
+
+// holds reports whether a server that does not lead has nothing to ask for: every
+// configuration that may be the one to stay says so already. A program that tells
+// its list of members at each start must get by, too, where all servers were killed
+// before they knew their last configuration to be committed: nobody leads then, and
+// nobody will if it gives up.
+func (l *eventLoop) holds(c *change) bool {
+	if l.raft.role == Leader || l.raft.clusterID == 0 {
+		return false
 	}
-	s.options.logger.Debug("raft: asked to add a peer", "server", s.name, "member", name, "address", connectionString)
-	change := &change{name: name, connectionString: connectionString, cause: (&DefaultJoinCommand{}).CommandName(), done: make(chan error, 1)}
-	r, err := s.prepared(func(l *eventLoop) { l.addPeer(change) })
+	return !slices.ContainsFunc(l.raft.configurations, func(k *configuration) bool {
+		m := k.find(c.name)
+		return c.leave != (m == nil) || m != nil && m.connectionString != c.connectionString
+	})
+}
+
+// reform carries out a change that was not asked for by Do.
+func (s *server) reform(c *change) error {
+	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+		return r.applier.intend(c)
+	}
+	s.options.logger.Debug("raft: asked to change a member", "server", s.name, "leave", c.leave, "member", c.name, "address", c.connectionString)
+	ask := func(l *eventLoop) {
+		if l.holds(c) {
+			c.done <- nil
+		} else {
+			l.outside(c)
+		}
+	}
+	r, err := s.prepared(ask)
 	if err != nil {
 		return err
 	}
 	if r != nil {
-		err = s.change(context.Background(), r, func(l *eventLoop) { l.addPeer(change) }, change.done)
+		err = s.change(context.Background(), r, ask, c.done)
 	} else {
 		select {
-		case err = <-change.done:
+		case err = <-c.done:
 		default: // kept, and durable soon after Start
 		}
 	}

@@ -8,20 +8,21 @@ type published struct {
 	status        Status
 	configuration *configuration
 	view          logView
+	removed       bool // from the cluster, as far as this server knows
 }
 
 // publish tells the world what changed in this turn: the Status that getters
 // read, and events.
 func (l *eventLoop) publish() {
 	r, old := l.raft, l.told
-	now := &published{configuration: r.configuration(), view: l.view()}
+	now := &published{configuration: r.configuration(), view: l.view(), removed: r.removed()}
 	now.status = Status{
 		Name: r.name, State: r.role, Term: r.term, Leader: r.leader, VotedFor: r.votedFor,
 		CommitIndex: r.commitIndex, LastApplied: l.applier.applied.Load(),
 		FirstIndex: r.log.base.index + 1, LastIndex: r.log.end, LastTerm: r.log.last().term, DurableIndex: l.durable,
 		ClusterID: r.clusterID, StoreID: r.storeID, ConfigurationIndex: now.configuration.index,
 		UncommittedBytes: l.pendingBytes, Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
-		Ready: l.office != nil && l.office.ready,
+		Ready: l.office != nil && l.office.ready && !l.office.leaving,
 	}
 	if r.role == Follower && l.arriving() {
 		now.status.State = Snapshotting
@@ -57,16 +58,25 @@ func (l *eventLoop) announce(old, now *published) {
 	if old.status.Leader != now.status.Leader {
 		l.events.dispatch(LeaderChangeEventType, now.status.Leader, old.status.Leader)
 	}
-	if old.configuration == now.configuration {
-		return
+	if old.configuration != now.configuration {
+		l.announceMembers(old.configuration, now.configuration)
 	}
-	for _, m := range now.configuration.members {
-		if old.configuration.find(m.name) == nil && m.name != l.raft.name {
+	if now.removed && !old.removed {
+		l.log.Warn("raft: this server was removed from the cluster", "commit", now.status.CommitIndex)
+		l.events.dispatch(RemovePeerEventType, l.raft.name, nil)
+	}
+}
+
+// announceMembers tells who came and who went but for this server, which is told
+// of its own removal only when that is certain.
+func (l *eventLoop) announceMembers(old, now *configuration) {
+	for _, m := range now.members {
+		if old.find(m.name) == nil && m.name != l.raft.name {
 			l.events.dispatch(AddPeerEventType, m.name, nil)
 		}
 	}
-	for _, m := range old.configuration.members {
-		if now.configuration.find(m.name) == nil && m.name != l.raft.name {
+	for _, m := range old.members {
+		if now.find(m.name) == nil && m.name != l.raft.name {
 			l.events.dispatch(RemovePeerEventType, m.name, nil)
 		}
 	}

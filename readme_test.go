@@ -1,7 +1,10 @@
 package raft_test
 
 import (
+	"go/ast"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -47,3 +50,31 @@ func TestReadmeLinks(t *testing.T) {
 }
 
 func unixLines(text []byte) string { return strings.ReplaceAll(string(text), "\r\n", "\n") }
+
+// TestDocsNameTests looks for the tests that the pages in docs name.
+func TestDocsNameTests(t *testing.T) {
+	written := make(map[string]bool)
+	for _, f := range loadTree(t).files {
+		for _, decl := range f.syntax.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && f.isTest() {
+				written[fn.Name.Name] = true
+			}
+		}
+	}
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile("`(Test[A-Z][A-Za-z0-9_]*)`")
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range name.FindAllStringSubmatch(string(text), -1) {
+			if !written[match[1]] {
+				t.Errorf("%s names %s, which there is not", page, match[1])
+			}
+		}
+	}
+}

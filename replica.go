@@ -9,6 +9,9 @@ import (
 // reached by elections, and one step below 2^64 the next would wrap.
 const maxTerm = 1<<63 - 1
 
+// maxIndex bounds the last entry of a snapshot likewise: a log goes on behind it.
+const maxIndex = 1<<63 - 1
+
 // Why a request was refused before its content was looked at; the values travel
 // in the Refused field of responses.
 const (
@@ -19,6 +22,7 @@ const (
 	refusedAdoption         // this server belongs to no cluster and may not join this one
 	refusedTerm             // its term is out of range
 	refusedLeader           // another server leads in its term
+	refusedRemoved          // its sender belongs to the cluster no more: a refused vote says so
 )
 
 // errConflict says that a leader's entry contradicts one that is committed here:
@@ -54,6 +58,10 @@ type replica struct {
 	// configurations are those in force at the commit index and after it, oldest
 	// first; the last one decides, committed or not (§6).
 	configurations []*configuration
+	// belonged says that the cluster once had this very store for a member, as far
+	// as is known to be committed here; dismissed, that voters who know better say
+	// that it has no more.
+	belonged, dismissed bool
 }
 
 func newReplica(name string, id identity, b ballot) *replica {
@@ -91,7 +99,7 @@ func (r *replica) electable() bool {
 	if m := r.configuration().find(r.name); m != nil && !r.configuration().accepts(r.name, r.storeID) {
 		return false // refilled after it lost its store: not the voter that the name means
 	}
-	return r.term < maxTerm && slices.ContainsFunc(r.configurations, func(c *configuration) bool {
+	return !r.dismissed && r.term < maxTerm && slices.ContainsFunc(r.configurations, func(c *configuration) bool {
 		return c.votes(r.name)
 	})
 }
@@ -123,6 +131,27 @@ func (r *replica) observe(term uint64) {
 	}
 }
 
+// timeoutNow reports whether the server should stand for election at once because
+// the leader says so (dissertation §3.10), and why it did not look at the word
+// otherwise. It heeds the leader that it follows in the current term, and only
+// if the configuration in force has its vote, from this very store: a learner, or
+// a server that was removed, could not lead.
+func (r *replica) timeoutNow(req *TimeoutNowRequest) (stands bool, refused uint32) {
+	switch {
+	case req.Term > maxTerm:
+		return false, refusedTerm
+	case req.To != "" && req.To != r.name, req.LeaderName == r.name, req.LeaderName == "":
+		return false, refusedAddressee
+	case req.ToStoreID != 0 && req.ToStoreID != r.storeID:
+		return false, refusedStore
+	case r.clusterID == 0, req.ClusterID != 0 && req.ClusterID != r.clusterID:
+		return false, refusedCluster
+	}
+	c := r.configuration()
+	return req.Term == r.term && r.role == Follower && r.leader == req.LeaderName && r.log.end > 0 &&
+		c.votes(r.name) && c.accepts(r.name, r.storeID) && r.electable(), refusedNot
+}
+
 // campaign begins a term of the server's own, with its vote for itself (§5.2).
 func (r *replica) campaign() {
 	r.ballot = ballot{term: r.term + 1, votedFor: r.name}
@@ -145,22 +174,38 @@ func (r *replica) vote(req *RequestVoteRequest, leaderAlive bool) (granted bool,
 		return false, refused
 	}
 	if leaderAlive && !req.Transfer {
-		return false, refusedNot
+		return false, r.dismissal(req)
 	}
 	if !req.PreVote {
 		r.observe(req.Term)
 	}
-	if req.Term < r.term {
-		return false, refusedNot
-	}
 	free := req.Term > r.term || r.votedFor == "" || r.votedFor == req.CandidateName
-	if !free || r.log.last().newerThan(entryID{req.LastLogIndex, req.LastLogTerm}) {
-		return false, refusedNot
+	if req.Term < r.term || !free || r.log.last().newerThan(entryID{req.LastLogIndex, req.LastLogTerm}) {
+		return false, r.dismissal(req)
 	}
 	if !req.PreVote {
 		r.votedFor = req.CandidateName
 	}
 	return true, refusedNot
+}
+
+// dismissal is what a candidate that gets no vote is told beside: that it was
+// removed, if this is committed here, no later configuration has it again, and
+// it knows nothing that this server does not. It never costs a vote: a member
+// may well be unknown to a server that is behind (dissertation §4.2.2).
+func (r *replica) dismissal(req *RequestVoteRequest) uint32 {
+	belongs := func(c *configuration) bool { return c.find(req.CandidateName) != nil }
+	candidate := entryID{req.LastLogIndex, req.LastLogTerm}
+	if r.commitIndex == 0 || candidate.newerThan(r.log.last()) || slices.ContainsFunc(r.configurations, belongs) {
+		return refusedNot
+	}
+	return refusedRemoved
+}
+
+// removed reports whether the server belonged to the cluster and does no more.
+// One that is joined again is not told from others before that is committed here.
+func (r *replica) removed() bool {
+	return r.dismissed || r.belonged && r.configurations[0].find(r.name) == nil
 }
 
 // refuseVote says whether the request is from somebody who cannot be a candidate
@@ -256,6 +301,11 @@ func (r *replica) take(answer appendAnswer, req *AppendEntriesRequest, b *batch)
 	}
 	answer.success, answer.match = true, b.end
 	r.commit(min(req.CommitIndex, b.end))
+	if r.commitIndex > 0 && req.CommitIndex <= r.commitIndex {
+		// A leader serves members only, from when that is committed, and those
+		// that were: whichever this server is, the log tells by now.
+		r.belonged = true
+	}
 	return answer, nil
 }
 
@@ -300,7 +350,7 @@ type leaderClaim struct {
 // committed up to there.
 //
 // A cluster is adopted by AppendEntries only; the term of the snapshot itself is
-// nobody's current term.
+// nobody's current term, and never later than the leader's.
 func (r *replica) offered(c leaderClaim, id entryID) (needed, heard bool, refused uint32) {
 	switch {
 	case c.term > maxTerm:
@@ -315,6 +365,8 @@ func (r *replica) offered(c leaderClaim, id entryID) (needed, heard bool, refuse
 		return false, false, refusedCluster
 	case c.term < r.term:
 		return false, false, refusedNot
+	case id.term > c.term, id.index > maxIndex:
+		return false, false, refusedTerm
 	case c.term == r.term && (r.role == Leader || r.leader != "" && r.leader != c.leader):
 		return false, false, refusedLeader
 	}
@@ -341,6 +393,7 @@ func (r *replica) install(id entryID, c *configuration) bool {
 	r.log = history{base: id, end: id.index}
 	r.configurations = []*configuration{c}
 	r.commitIndex = id.index
+	r.recall(c)
 	return true
 }
 
@@ -385,6 +438,14 @@ func (r *replica) commit(index uint64) bool {
 	r.commitIndex = index
 	for len(r.configurations) > 1 && r.configurations[1].index <= index {
 		r.configurations = r.configurations[1:]
+		r.recall(r.configurations[0])
 	}
 	return true
+}
+
+// recall takes notice of a configuration that is committed.
+func (r *replica) recall(c *configuration) {
+	m := c.find(r.name)
+	r.belonged = r.belonged || m != nil && m.storeID == r.storeID
+	r.dismissed = r.dismissed && m == nil
 }

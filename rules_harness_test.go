@@ -46,7 +46,8 @@ type toyServer struct {
 	election *election
 	office   *leadership
 	peers    map[string]*progress
-	alive    bool // a leader was heard of lately
+	departed []departed // members that were removed and do not know it yet
+	alive    bool       // a leader was heard of lately
 	down     bool
 	held     bool      // the disk is slow: orders wait for flush
 	arrived  []*letter // snapshots that are whole and not in force yet
@@ -128,7 +129,7 @@ func (s *toyServer) boot(name string) {
 		}
 	}
 	s.commit(s.disk.commit)
-	s.orders, s.promises, s.election, s.office, s.peers = nil, nil, nil, nil, nil
+	s.orders, s.promises, s.election, s.office, s.peers, s.departed = nil, nil, nil, nil, nil, nil
 	s.alive, s.down, s.held, s.arrived = false, false, false, nil
 	s.world.booted(s)
 }
@@ -205,7 +206,7 @@ func (s *toyServer) retire() {
 		}
 	}
 	if s.office != nil && (s.office.term != s.term || s.role != Leader) {
-		s.office, s.peers = nil, nil
+		s.office, s.peers, s.departed = nil, nil, nil
 	}
 }
 
@@ -235,6 +236,8 @@ func (s *toyServer) receive(l *letter) {
 		s.receiveAppend(l)
 	case l.appended != nil:
 		s.receiveAppended(l.from, l.appended)
+	case l.timeoutNow != nil:
+		s.receiveTimeoutNow(l.timeoutNow)
 	default:
 		s.receiveSnapshot(l)
 	}
@@ -252,12 +255,12 @@ func (s *toyServer) timeout() {
 		s.world.logf("%s: not electable", s.name)
 		return
 	}
-	s.stand(s.world.preVote)
+	s.stand(s.world.preVote, false)
 	s.settle()
 }
 
 // stand asks all voters for a pre-vote or a vote.
-func (s *toyServer) stand(preVote bool) {
+func (s *toyServer) stand(preVote, transfer bool) {
 	if !preVote {
 		s.campaign()
 		s.world.logf("%s: candidate in term %d", s.name, s.term)
@@ -273,7 +276,7 @@ func (s *toyServer) stand(preVote bool) {
 		s.promise(&letter{to: m.name, vote: &RequestVoteRequest{
 			Term: e.term, LastLogIndex: last.index, LastLogTerm: last.term, CandidateName: s.name,
 			ClusterID: s.clusterID, To: m.name, StoreID: s.storeID, ToStoreID: m.storeID,
-			InitialDigest: s.initialDigest(), PreVote: preVote,
+			InitialDigest: s.initialDigest(), PreVote: preVote, Transfer: transfer,
 		}})
 	}
 	s.promises = append(s.promises, func() { s.countVotes(e) })
@@ -289,14 +292,25 @@ func (s *toyServer) receiveVote(req *RequestVoteRequest) {
 
 func (s *toyServer) receiveVoted(m *RequestVoteResponse) {
 	e := s.election
-	if m.Refused != refusedNot {
+	if m.Refused != refusedNot && m.Refused != refusedRemoved {
 		return
 	}
 	if m.Term > s.term && !(m.PreVote && m.VoteGranted) {
 		s.observe(m.Term)
 		return
 	}
-	if e == nil || e.preVote != m.PreVote || !m.PreVote && m.Term != e.term {
+	if e == nil || e.preVote != m.PreVote {
+		return
+	}
+	if m.Refused == refusedRemoved {
+		e.dismissed(m.From, m.StoreID)
+		if e.over() {
+			s.dismissed, s.role, s.election = true, Follower, nil
+			s.world.logf("%s: was removed", s.name)
+		}
+		return
+	}
+	if !m.PreVote && m.Term != e.term {
 		return
 	}
 	e.record(m.From, m.StoreID, m.VoteGranted)
@@ -309,7 +323,7 @@ func (s *toyServer) countVotes(e *election) {
 		return
 	}
 	if e.preVote {
-		s.stand(false)
+		s.stand(false, false)
 		return
 	}
 	s.lead()
@@ -324,6 +338,9 @@ func (s *toyServer) lead() {
 	}
 	s.office = newLeadership(s.replica, s.log.end+1, s.election.stores)
 	s.peers = map[string]*progress{}
+	for i, c := range s.configurations[1:] {
+		s.part(s.configurations[i], c)
+	}
 	s.world.elected(s)
 	if s.log.end == 0 {
 		s.add("", s.initial.bind(s.office.stores))
@@ -371,9 +388,8 @@ func (s *toyServer) advance() {
 		s.world.logf("%s: committed %d", s.name, s.commitIndex)
 		s.world.committed(s, before)
 	}
-	if c := s.configuration(); !c.votes(s.name) && c.index <= s.commitIndex {
-		s.heartbeat() // that the others hear of the commit
-		s.stepDown()
+	if s.mayConfigure() && !s.configuration().votes(s.name) {
+		s.abdicate()
 	}
 }
 
@@ -382,67 +398,6 @@ func (s *toyServer) stepDown() {
 	s.role, s.leader = Follower, ""
 	s.world.logf("%s: steps down in term %d", s.name, s.term)
 	s.retire()
-}
-
-// mayConfigure reports whether the leader may change the configuration: one
-// change at a time, and none before an entry of its own term is committed.
-func (s *toyServer) mayConfigure() bool {
-	return s.office != nil && s.replica.mayConfigure(s.office.start)
-}
-
-// housekeep makes the changes of the configuration that nobody asks for:
-// binding names to stores, and the promotion of learners.
-func (s *toyServer) housekeep() {
-	if !s.mayConfigure() {
-		return
-	}
-	c := s.configuration()
-	if bound := c.bind(s.office.stores); bound != c {
-		s.add("", bound)
-		s.heartbeat()
-		return
-	}
-	for i := range c.members {
-		m := &c.members[i]
-		if m.voter || !s.office.caughtUp(m.name, s.log.end) {
-			continue
-		}
-		if promoted, err := c.promote(m.name, s.office.stores[m.name]); err == nil {
-			s.add("", promoted)
-			s.heartbeat()
-			return
-		}
-	}
-}
-
-// join makes name a member, and reports whether the leader could take the
-// request.
-func (s *toyServer) join(name string) bool {
-	if !s.mayConfigure() || s.office.lost[name] && !s.office.quorumWithout(s.configuration(), name) {
-		return false
-	}
-	joined := s.configuration().join(name, "at-"+name, s.office.lost[name])
-	if joined == s.configuration() {
-		return true
-	}
-	s.office.forget(name)
-	delete(s.peers, name)
-	s.add("", joined)
-	s.heartbeat()
-	return true
-}
-
-// remove takes name out of the configuration.
-func (s *toyServer) remove(name string) bool {
-	if !s.mayConfigure() || !s.office.quorumWithout(s.configuration(), name) {
-		return false
-	}
-	members := slices.DeleteFunc(slices.Clone(s.configuration().members), func(m member) bool { return m.name == name })
-	without := newConfiguration(0, members)
-	without.initial = s.configuration().initial
-	s.add("", without)
-	s.heartbeat()
-	return true
 }
 
 func (s *toyServer) propose(value string) bool {
@@ -456,15 +411,15 @@ func (s *toyServer) propose(value string) bool {
 
 // heartbeat sends to every member, with or without entries.
 func (s *toyServer) heartbeat() {
-	for i := range s.configuration().members {
-		s.send(&s.configuration().members[i], true)
+	for _, m := range s.served() {
+		s.send(&m, true)
 	}
 }
 
 // pump sends what there is and fits.
 func (s *toyServer) pump() {
-	for i := range s.configuration().members {
-		for s.send(&s.configuration().members[i], false) {
+	for _, m := range s.served() {
+		for s.send(&m, false) {
 		}
 	}
 }
@@ -543,11 +498,14 @@ func (s *toyServer) receiveAppend(l *letter) {
 	}
 	s.promise(&letter{to: l.from, store: l.append.StoreID, appended: &toyAppended{
 		appendAnswer: answer, term: s.term, storeID: s.storeID,
-		sequence: l.append.Sequence, prev: l.append.PrevLogIndex,
+		sequence: l.append.Sequence, prev: l.append.PrevLogIndex, commit: s.commitIndex,
 	}})
 }
 
 func (s *toyServer) receiveAppended(from string, m *toyAppended) {
+	if s.office != nil && s.configuration().find(from) == nil {
+		s.farewell(from, m)
+	}
 	switch {
 	case m.refused != refusedNot:
 		if s.office != nil {

@@ -14,6 +14,8 @@ type letter struct {
 	offer    *toyOffer
 	offered  *toyOffered
 	snapshot *toyOffer // the snapshot itself; entries are what it stands for
+
+	timeoutNow *TimeoutNowRequest
 }
 
 // toyAppended is the answer to an append, as the rules have it.
@@ -21,6 +23,7 @@ type toyAppended struct {
 	appendAnswer
 	term, storeID  uint64
 	sequence, prev uint64 // the request's
+	commit         uint64
 }
 
 func (l *letter) String() string {
@@ -40,6 +43,8 @@ func (l *letter) String() string {
 			text += fmt.Sprintf(" +%d.%d", l.append.PrevLogIndex+uint64(i)+1, e.term)
 		}
 		return text
+	case l.timeoutNow != nil:
+		return way + fmt.Sprintf("stand now, term %d", l.timeoutNow.Term)
 	}
 	if l.appended == nil {
 		return way + l.snapshotText()
@@ -65,7 +70,7 @@ func refusal(refused uint32) string {
 	if refused == refusedNot {
 		return ""
 	}
-	return " (" + [...]string{"", "another cluster", "not the addressee", "another store", "no adoption", "term out of range", "another leader"}[refused] + ")"
+	return " (" + [...]string{"", "another cluster", "not the addressee", "another store", "no adoption", "term out of range", "another leader", "removed"}[refused] + ")"
 }
 
 // String is the server's state on one line.

@@ -35,15 +35,16 @@ func TestRulesSimulation(t *testing.T) {
 		t.Fatalf("seed %d: %s\n%s", seed, strings.Join(failures, "; "), strings.Join(lines[max(0, len(lines)-250):], "\n"))
 	}
 	t.Logf("%+v", done)
-	if done.elections < int(seeds) || done.commits < int(seeds) || done.truncations == 0 || done.joins == 0 || done.wipes == 0 || done.installs < int(seeds)/10 || done.resets == 0 {
+	if done.elections < int(seeds) || done.commits < int(seeds) || done.truncations == 0 || done.joins == 0 || done.wipes == 0 || done.installs < int(seeds)/10 || done.resets == 0 ||
+		done.removals == 0 || done.resignations == 0 || done.dismissals == 0 {
 		t.Errorf("the simulation is too tame: %+v", done)
 	}
 }
 
 // statistics says what simulations met with.
 type statistics struct {
-	events, elections, commits, truncations, resets, joins, removals, crashes, wipes int
-	compactions, installs                                                            int
+	events, elections, commits, truncations, resets, joins, removals, resignations, dismissals, crashes, wipes int
+	compactions, installs                                                                                      int
 }
 
 // simulator is a world with its dice.
@@ -179,6 +180,9 @@ func (s *simulator) handOver(l *letter) {
 	if to.log.end < end {
 		s.done.truncations++
 	}
+	if l.voted != nil && l.voted.Refused == refusedRemoved && to.dismissed {
+		s.done.dismissals++
+	}
 	if cluster != 0 && to.clusterID != cluster {
 		s.done.resets++
 	}
@@ -251,9 +255,12 @@ func (s *simulator) change() {
 			continue
 		}
 		name := s.pick().name
-		if s.rng.IntN(4) == 0 {
-			if c := x.configuration(); c.votes(name) && c.voters() > 2 && !s.wiped(c) && x.remove(name) {
+		if s.rng.IntN(3) == 0 {
+			if c := x.configuration(); c.find(name) != nil && !s.wiped(c.without(name)) && x.remove(name) {
 				s.done.removals++
+				if name == x.name {
+					s.done.resignations++
+				}
 			}
 		} else if x.join(name) {
 			s.done.joins++

@@ -221,6 +221,7 @@ func (s *scriptWorld) arrive(l *letter) {
 //	checkquorum a    as a leader
 //	propose a x      ; join a d, remove a d: ask the leader a to change the members
 //	compact a 5      a snapshot stands for its log up to there
+//	stand a b        as a leader, tells b to stand for election
 //	hold a, flush a  its disk does not get done; gets done
 //	crash a, restart a, wipe a
 func (s *scriptWorld) serverCommand(c *script.Command, x *toyServer) string {
@@ -254,6 +255,9 @@ func (s *scriptWorld) serverCommand(c *script.Command, x *toyServer) string {
 		return s.told(x, x.remove(c.Arg(1)))
 	case "compact":
 		return s.compact(x, c.Arg(1))
+	case "stand":
+		to := c.Arg(1)
+		x.post(&letter{to: to, timeoutNow: &TimeoutNowRequest{Term: x.term, LeaderName: x.name, ClusterID: x.clusterID, To: to}})
 	case "hold":
 		x.held = true
 	case "flush":

@@ -66,12 +66,21 @@ type Proposer interface {
 
 // Membership tells and changes who belongs to the cluster.
 type Membership interface {
-	// AddPeer names a member. On a server that belongs to no cluster yet it adds
+	// AddPeer names a member, or changes the address of one; an empty connection
+	// string is legal. On a server that belongs to no cluster yet it adds
 	// to the initial configuration, which must be the same on every server that
 	// starts with one. On the leader it joins the member and waits until that is
 	// committed. On a follower it returns nil if the configuration already says
 	// so, else NotLeaderError.
+	//
+	// Inside Apply it never waits: it queues, on every server, what the leader of
+	// the day then carries out, even if leaders change and servers restart. An
+	// error is the same on every server.
 	AddPeer(name string, connectionString string) error
+	// RemovePeer removes a member, in all cases like AddPeer. For a name that is
+	// no member the error wraps ErrPeerNotFound; where the leader removes, outside
+	// of Apply, ErrNoQuorum says that the voters that would remain do not answer.
+	RemovePeer(name string) error
 	// Peers returns copies of the other members, by name.
 	Peers() map[string]*Peer
 	// MemberCount counts all members, this server and learners included.

@@ -166,8 +166,8 @@ func (c *clusterTest) snapshots(name string) []snapshot.Label {
 	return labels
 }
 
-// snapshotFile is where a server's snapshot lies.
-func snapshotFile(name string, label snapshot.Label) string {
+// snapshotName is where a server's snapshot lies.
+func snapshotName(name string, label snapshot.Label) string {
 	return "/" + name + "/snapshot/" + snapshot.Name(label)
 }
 

@@ -159,6 +159,11 @@ func (r *run) join(replica *replica, log *recovered) error {
 		return fmt.Errorf("%w: the log begins at %d, the last snapshot that is whole ends at %d", ErrPartialWipe, first, newest.Index)
 	}
 	replica.configurations = []*configuration{cluster.configuration}
+	for _, info := range r.found {
+		if before, err := decodeClusterState(info.Meta); err == nil {
+			replica.recall(before.configuration)
+		}
+	}
 	if last < id.index || first <= id.index && log.terms.termAt(id.index) != id.term {
 		if id.index <= r.store.CommitIndex() && last >= id.index {
 			return fmt.Errorf("%w: entry %d is of term %d in the log, of term %d in the snapshot", ErrInvariant, id.index, log.terms.termAt(id.index), id.term)
@@ -176,6 +181,8 @@ func (r *run) join(replica *replica, log *recovered) error {
 	for _, c := range log.configurations {
 		if c.index > id.index {
 			replica.configured(c)
+		} else {
+			replica.recall(c)
 		}
 	}
 	return nil

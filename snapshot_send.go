@@ -8,12 +8,9 @@ import (
 	"github.com/goraft/raft/internal/snapshot"
 )
 
-// pieceBytes is how much of a snapshot's file one call carries, and leastPieceBytes
-// how much on a link on which calls with more get no answer in time.
-const (
-	pieceBytes      = 1 << 20
-	leastPieceBytes = 16 << 10
-)
+// leastPieceBytes is how much of a snapshot's file a call carries on a link on
+// which calls with more get no answer in time.
+const leastPieceBytes = 16 << 10
 
 // behind reports whether the peer needs entries that the log no longer has.
 func (s *sender) behind(view *leaderView) bool { return s.progress.next <= view.terms.base.index }
@@ -35,7 +32,7 @@ func (s *sender) ship() {
 	info, shipped := *view.snapshot, make(chan uint64, 1)
 	s.shipping.Store(info.Index)
 	s.shipped = shipped
-	p := &shipment{sender: s, info: info, room: pieceBytes, lost: -1, rand: rand.New(rand.NewPCG(s.rand.Uint64(), s.rand.Uint64()))}
+	p := &shipment{sender: s, info: info, room: maxPieceBytes, lost: -1, rand: rand.New(rand.NewPCG(s.rand.Uint64(), s.rand.Uint64()))}
 	s.tasks.Go("snapshot:"+s.member.name, func() { shipped <- p.run() })
 }
 
@@ -108,7 +105,7 @@ func (p *shipment) resume(file *snapshot.Reader, offset int64) bool {
 // send sends the file from offset on, and reports whether the peer has it in
 // force.
 func (p *shipment) send(file *snapshot.Reader, offset int64) bool {
-	buffer := make([]byte, min(pieceBytes, p.info.Size)) // its own: a call that was given up may still hold the last one
+	buffer := make([]byte, min(maxPieceBytes, p.info.Size)) // its own: a call that was given up may still hold the last one
 	for offset < p.info.Size && p.ctx.Err() == nil {
 		b := buffer[:min(p.room, p.info.Size-offset)]
 		if _, err := file.ReadAt(b, offset); err != nil {
@@ -122,7 +119,7 @@ func (p *shipment) send(file *snapshot.Reader, offset int64) bool {
 			return false
 		}
 		if time.Since(began) < p.patience()/2 {
-			p.room = min(2*p.room, pieceBytes)
+			p.room = min(2*p.room, maxPieceBytes)
 		}
 		if response.CommitIndex >= p.info.Index {
 			return true
@@ -186,7 +183,7 @@ func (p *shipment) piece(b []byte, offset int64) *SnapshotRecoveryResponse {
 func (p *shipment) heard(term, commit uint64, from string, refused uint32, clusterID, storeID uint64) bool {
 	word := newAppendEntriesResponse(term, 0, commit, false)
 	word.From, word.Refused, word.ClusterID, word.StoreID = from, refused, clusterID, storeID
-	p.inbox.put(&ack{term: p.term, name: p.member.name, response: word})
+	p.inbox.put(&ack{term: p.term, name: p.member.name, incarnation: p.member.incarnation, response: word})
 	return term <= p.term && refused == refusedNot && (from == "" || from == p.member.name)
 }
 

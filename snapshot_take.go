@@ -41,8 +41,11 @@ type savedState struct {
 	applied logSize
 }
 
-// retryShare of a trigger is the log that a failed snapshot is tried again after.
-const retryShare = 10
+// share is the tenth of a trigger after which a failed snapshot is tried again. Of
+// one that counts it is never nothing.
+func (s logSize) share() logSize {
+	return logSize{max(s.entries/10, min(s.entries, 1)), max(s.bytes/10, min(s.bytes, 1))}
+}
 
 func (s *server) TakeSnapshot() error {
 	if s.stateMachine == nil {
@@ -76,7 +79,7 @@ func (a *applier) takeIfDue() {
 		return
 	}
 	trigger := a.home.options.snapshotTrigger
-	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, logSize{trigger.entries / retryShare, trigger.bytes / retryShare}) {
+	if !a.size.reaches(a.saved.Load().applied, trigger) || !a.size.reaches(a.tried, trigger.share()) {
 		return
 	}
 	if a.home.saving.CompareAndSwap(false, true) {
@@ -90,7 +93,8 @@ func (a *applier) takeIfDue() {
 func (a *applier) take(done chan error) {
 	r := a.home
 	label := snapshot.Label{Index: a.applied.Load(), Term: a.term}
-	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index {
+	// What is about to be restored covers more, and may be half restored.
+	if a.halt != nil || label.Index == 0 || label.Index == a.saved.Load().index || label.Index < a.jump.Load() {
 		r.saving.Store(false)
 		if a.halt != nil {
 			done <- a.halt
@@ -216,12 +220,13 @@ func (r *run) snapshotFailed(err error) {
 }
 
 // restore puts a snapshot in the place of the state. If that fails the state
-// machine may be anything: apply halts.
+// machine may be anything: apply halts. But if a later snapshot is in force by
+// now, its file may be all that is left, and restoring it makes everything good.
 func (a *applier) restore(label snapshot.Label) {
-	if a.halt != nil || label.Index <= a.applied.Load() {
+	if a.halt != nil || label.Index <= a.applied.Load() || label.Index < a.jump.Load() {
 		return
 	}
-	if err := a.recoverState(label); err != nil {
+	if err := a.recoverState(label); err != nil && label.Index == a.jump.Load() {
 		a.stop(&HaltError{Index: label.Index, Command: "snapshot", Cause: err})
 	}
 }
@@ -244,8 +249,9 @@ func (a *applier) recoverState(label snapshot.Label) error {
 			return fmt.Errorf("raft: restoring the snapshot at %d: %w", label.Index, err)
 		}
 	}
-	a.cluster, a.term = cluster, label.Term
+	a.cluster, a.term, a.requeued = cluster, label.Term, true
 	a.applied.Store(label.Index)
+	a.tellIntents()
 	a.saved.Store(&savedState{index: label.Index, applied: a.size})
 	return nil
 }

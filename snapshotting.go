@@ -156,8 +156,12 @@ func (r *run) install(ctx context.Context, in *incoming) {
 	}
 }
 
-// collect makes the file of a snapshot.
+// collect makes the file of a snapshot. Before it, the term and the cluster that it
+// came in must be durable: the next start takes no snapshot of others.
 func (r *run) collect(ctx context.Context, in *incoming) (snapshot.Info, error) {
+	if !r.flush() {
+		return snapshot.Info{}, StopError
+	}
 	if in.whole != nil {
 		return r.writeWhole(in)
 	}
@@ -178,14 +182,24 @@ func (r *run) collect(ctx context.Context, in *incoming) (snapshot.Info, error) 
 			return snapshot.Info{}, errors.Join(ctx.Err(), file.Abort())
 		}
 	}
-	info, err := file.Publish()
-	if err == nil && info.ClusterID != r.server.ClusterID() {
-		err = fmt.Errorf("raft: a snapshot of cluster %x", info.ClusterID)
+	info, err := file.Verify()
+	if err == nil {
+		err = r.judge(info)
 	}
 	if err != nil {
-		err = errors.Join(err, file.Abort())
+		return snapshot.Info{}, errors.Join(err, file.Abort())
 	}
-	return info, err
+	return file.Publish()
+}
+
+// judge looks at a snapshot before it gets its name, which the next start would
+// trust.
+func (r *run) judge(info snapshot.Info) error {
+	if info.ClusterID != r.server.ClusterID() {
+		return fmt.Errorf("raft: a snapshot of cluster %x", info.ClusterID)
+	}
+	_, err := decodeClusterState(info.Meta)
+	return err
 }
 
 // writeWhole makes a file of a state that came in one request.

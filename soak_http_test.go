@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -98,9 +99,10 @@ func (f *httpFleet) start(name string) error {
 	life.transport.Transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return f.dial(ctx, name, network, address)
 	}
-	s, err := NewServer(name, filepath.Join(f.root, name), life.transport, nil, f.run.newStore(name), p.host.URL,
+	store := f.run.newStore(name)
+	s, err := NewServer(name, filepath.Join(f.root, name), life.transport, store, store, p.host.URL,
 		WithLogger(slog.New(slog.DiscardHandler)), WithElectionTimeout(f.run.election), WithHeartbeatInterval(f.run.heartbeat),
-		WithRegistry(f.run.registry), WithMaxSegmentBytes(1<<20), withFileSystem(life.disk))
+		WithRegistry(f.run.registry), WithMaxSegmentBytes(1<<20), f.run.trigger(), withFileSystem(life.disk))
 	if err != nil {
 		return err
 	}
@@ -121,6 +123,15 @@ func (f *httpFleet) crash(name string) {
 		_ = life.transport.Close()
 		life.server.Stop()
 		_ = life.transport.Close()
+	}
+}
+
+func (f *httpFleet) wipe(name string) {
+	f.run.watch.wiped(name)
+	for _, part := range []string{"log", "conf", "snapshot", "state"} {
+		if err := os.RemoveAll(filepath.Join(f.root, name, part)); err != nil {
+			f.run.violated("wiping %s: %v", name, err)
+		}
 	}
 }
 

@@ -20,9 +20,10 @@ func newMemoryFleet(r *soakRun, servers int) *memoryFleet {
 	dice := r.dice("transport", 0)
 	f.Cluster = NewCluster(servers, ClusterOptions{
 		Seed: r.seed, ElectionTimeout: r.election, HeartbeatInterval: r.heartbeat,
-		Context:   func(name string) interface{} { return r.newStore(name) },
-		Options:   []Option{WithRegistry(r.registry), WithMaxSegmentBytes(256 << 10)},
-		Configure: f.configure,
+		StateMachine: func(name string) StateMachine { return r.newStore(name) },
+		Context:      func(name string) interface{} { return r.node(name).store.Load() },
+		Options:      []Option{WithRegistry(r.registry), WithMaxSegmentBytes(256 << 10), r.trigger()},
+		Configure:    f.configure,
 		Transporter: func(_ string, memory *MemoryTransporter) Transporter {
 			return soakTransporter(dice, memory)
 		},
@@ -78,6 +79,7 @@ func (r *soakRun) diskFault(node *soakNode) func(vfs.Op) error {
 func (f *memoryFleet) names() []string            { return f.Names() }
 func (f *memoryFleet) server(name string) Server  { return f.Server(name) }
 func (f *memoryFleet) crash(name string)          { f.Crash(name) }
+func (f *memoryFleet) wipe(name string)           { f.run.watch.wiped(name); _ = f.Wipe(name) }
 func (f *memoryFleet) start(name string) error    { return f.Start(name) }
 func (f *memoryFleet) add() string                { return f.Add() }
 func (f *memoryFleet) address(name string) string { return f.ConnectionString(name) }

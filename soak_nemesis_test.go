@@ -2,7 +2,6 @@ package raft
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -144,7 +143,16 @@ func soakFaults() []soakFault {
 			node.slow.left.Store(30)
 			return func() { node.slow.left.Store(0) }
 		}},
-		{"join", "join", 2, joinOne},
+		{"join", "members", 2, joinOne},
+		{"leave", "members", 3, leaveAndReturn},
+		{"wipe", "members", 3, wipeAndReturn},
+		{"snapshot", "", 4, func(n *soakNemesis) func() {
+			if s := n.run.fleet.server(n.some().name); s != nil {
+				n.run.tasks.Go("snapshot", func() { _ = s.TakeSnapshot() })
+				return func() {} // it may wait for a disk that is blocked
+			}
+			return nil
+		}},
 		{"flush", "", 1, func(n *soakNemesis) func() {
 			if s := n.run.fleet.server(n.some().name); s != nil {
 				done := make(chan struct{})
@@ -250,44 +258,6 @@ func changeTimeouts(n *soakNemesis) func() {
 	set(time.Duration(float64(n.run.election)*factor[n.rand.IntN(4)]),
 		time.Duration(float64(n.run.heartbeat)*factor[n.rand.IntN(4)]))
 	return func() { set(n.run.election, n.run.heartbeat) }
-}
-
-// joinOne takes one more server into the cluster, on a goroutine of its own: it
-// may have to wait for a leader.
-func joinOne(n *soakNemesis) func() {
-	r := n.run
-	if n.joins == 0 {
-		return nil
-	}
-	n.joins--
-	name := r.fleet.add()
-	node := r.addNode(name)
-	if err := r.fleet.start(name); err != nil {
-		r.violated("starting %s: %v", name, err)
-		return nil
-	}
-	node.life.Add(1)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	r.tasks.Go("join", func() {
-		defer close(ended)
-		defer cancel()
-		for ctx.Err() == nil {
-			if leader := r.leader(); leader != nil {
-				_, err := leader.DoContext(ctx, &DefaultJoinCommand{Name: name, ConnectionString: r.fleet.address(name)})
-				if err == nil {
-					return
-				}
-				if !errors.Is(err, NotLeaderError) && !errors.Is(err, StopError) && !errors.Is(err, ErrLeadershipLost) && ctx.Err() == nil {
-					r.violated("joining %s: %v", name, err)
-					return
-				}
-			}
-			r.wait(ctx, r.election/3)
-		}
-	})
-	r.late = append(r.late, func() { <-ended })
-	return func() {}
 }
 
 // summary is the counts of faults, by name.

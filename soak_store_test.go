@@ -157,6 +157,63 @@ func (s *soakStore) apply(ctx Context, c *soakCommand) (interface{}, error) {
 	return receipt, nil
 }
 
+// soakState is a state as a store saves it: what it is, and bytes that follow
+// from that, so many that some states take several pieces.
+func soakState(last soakApplied, pos int) []byte {
+	b := binary.AppendUvarint(nil, uint64(pos))
+	for _, v := range [...]uint64{last.index, last.term, last.client, last.serial, last.kind, last.hash} {
+		b = binary.AppendUvarint(b, v)
+	}
+	n := pos % 1000
+	if pos%7 == 3 {
+		n += 5 << 19
+	}
+	seed := last.hash
+	for range n / 8 {
+		seed = seed*6364136223846793005 + 1442695040888963407
+		b = binary.LittleEndian.AppendUint64(b, seed)
+	}
+	return b
+}
+
+// Save is StateMachine's.
+func (s *soakStore) Save() ([]byte, error) {
+	s.oracle.mu.Lock()
+	last, pos := s.last, s.pos
+	s.oracle.mu.Unlock()
+	s.oracle.run.saved.Add(1)
+	return soakState(last, pos), nil
+}
+
+// Recovery is StateMachine's: the state must be one that the servers went through,
+// and not behind this one's.
+func (s *soakStore) Recovery(state []byte) error {
+	rest, fields := state, make([]uint64, 7)
+	for i := range fields {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return errors.New("not a state")
+		}
+		fields[i], rest = v, rest[n:]
+	}
+	last := soakApplied{fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]}
+	pos, o := int(fields[0]), s.oracle
+	whole := slices.Equal(state, soakState(last, pos))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !whole:
+		o.run.violated("%s was given another state than was saved at %d", s.name, last.index)
+	case pos < s.pos:
+		o.run.violated("%s was taken back from %+v to %+v", s.name, s.last, last)
+	case pos > len(o.applied) || pos > 0 && o.applied[pos-1] != last:
+		o.run.violated("%s was given the state %d, %+v, which nobody applied", s.name, pos, last)
+	}
+	s.last, s.pos = last, pos
+	o.run.restored.Add(1)
+	return nil
+}
+
 // reset empties the store of a server that is stopped and will start again.
 func (s *soakStore) reset() {
 	s.oracle.mu.Lock()

@@ -28,6 +28,7 @@ type soakFleet interface {
 	crash(name string)         // ends a server as loss of power does
 	start(name string) error   // begins another life
 	add() (name string)
+	wipe(name string) // of one that has crashed
 	address(name string) string
 	block(from, to string)
 	unblock(from, to string)
@@ -54,6 +55,14 @@ type soakRun struct {
 	nodes      []*soakNode
 	notes      []string // what the nemesis did lately
 	violations atomic.Int64
+	saved      atomic.Int64 // states
+	restored   atomic.Int64
+	returning  atomic.Int64 // members that have left or lost their store, until they vote again
+}
+
+// trigger is how often the servers take snapshots: often, in most runs.
+func (r *soakRun) trigger() Option {
+	return WithSnapshotTrigger([]uint64{0, 10, 40, 150}[r.dice("trigger", 0).IntN(4)], 4<<20)
 }
 
 func newSoakRun(t *testing.T, seed uint64, election time.Duration) *soakRun {
@@ -293,7 +302,8 @@ func (r *soakRun) summary(clients []*soakClient, nemesis *soakNemesis, took time
 	if told["applied"] == 0 {
 		r.violated("no command was ever applied")
 	}
-	return fmt.Sprintf("%v, %d leaders, longest call %v\n  commands: %s\n  faults: %s", took.Round(time.Second), r.watch.changes,
+	return fmt.Sprintf("%v, %d leaders, %d states saved, %d pieces sent, %d restored, longest call %v\n  commands: %s\n  faults: %s",
+		took.Round(time.Second), r.watch.changes, r.saved.Load(), r.watch.pieces.Load(), r.restored.Load(),
 		longest.Round(time.Millisecond), soakCounts(told), soakCounts(nemesis.summary()))
 }
 

@@ -31,10 +31,12 @@ type soakWatch struct {
 	heard   map[string]uint64   // the highest term that a server has told another one
 	votes   map[soakVote]string // for whom
 	changes int
+	pieces  atomic.Int64 // of snapshots
 }
 
 type soakVote struct {
 	voter string
+	store uint64
 	term  uint64
 }
 
@@ -57,14 +59,21 @@ func (w *soakWatch) leads(term uint64, name, source string) {
 }
 
 // voted takes word of a vote.
-func (w *soakWatch) voted(voter, candidate string, term uint64) {
+func (w *soakWatch) voted(voter string, store uint64, candidate string, term uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v := soakVote{voter, term}
+	v := soakVote{voter, store, term}
 	if before, ok := w.votes[v]; ok && before != candidate {
 		w.run.violated("%s voted for %s and %s in term %d", voter, before, candidate, term)
 	}
 	w.votes[v] = candidate
+}
+
+// wiped takes notice that a server loses its store, and what it promised with it.
+func (w *soakWatch) wiped(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.heard, name)
 }
 
 // sent takes notice of a message: what it says was durable when it was sent.
@@ -74,18 +83,25 @@ func (w *soakWatch) sent(m MemoryMessage) bool {
 	case *RequestVoteRequest:
 		if !message.PreVote {
 			term = message.Term
-			w.voted(m.From, m.From, term)
+			w.voted(m.From, message.StoreID, m.From, term)
 		}
 	case *RequestVoteResponse:
 		term = message.Term
 		if message.VoteGranted && !message.PreVote {
-			w.voted(m.From, m.To, term)
+			w.voted(m.From, message.StoreID, m.To, term)
 		}
 	case *AppendEntriesRequest:
 		term = message.Term
 		w.leads(term, m.From, "a message")
 	case *AppendEntriesResponse:
 		term = message.Term()
+	case *SnapshotRequest:
+		term = message.Term
+		w.leads(term, m.From, "an offer")
+	case *SnapshotRecoveryRequest:
+		term = message.Term
+		w.leads(term, m.From, "a piece")
+		w.pieces.Add(1)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -143,6 +159,9 @@ func (w *soakWatch) watch(ctx context.Context, interval time.Duration) {
 			status, err := s.Status(), s.Err()
 			if n.life.Load() != life {
 				continue
+			}
+			if errors.Is(err, ErrRemoved) {
+				err = nil
 			}
 			if err != nil && !n.mayFail.Load() {
 				w.run.violated("%s stopped by itself: %v", n.name, err)

@@ -379,6 +379,15 @@ func (c *Cluster) Join(ctx context.Context, name string) error {
 	})
 }
 
+// Leave has the leader remove a server from the cluster, and waits until that is
+// committed. The server goes on running.
+func (c *Cluster) Leave(ctx context.Context, name string) error {
+	if _, err := c.Do(ctx, &DefaultLeaveCommand{Name: name}); err != nil {
+		return fmt.Errorf("raft: cluster: %s: leaving: %w", name, err)
+	}
+	return nil
+}
+
 // Leader returns the leader of the highest term that is ready, or nil. It may be
 // one that does not know yet that it was deposed.
 func (c *Cluster) Leader() Server {
@@ -418,8 +427,8 @@ func (c *Cluster) WaitForApplied(ctx context.Context, index uint64) error {
 	})
 }
 
-// WaitForConverged waits until there is a leader, and every started server
-// follows it and has stored and applied all that it has.
+// WaitForConverged waits until there is a leader, and every started server that is
+// a member of its cluster follows it and has stored and applied all that it has.
 func (c *Cluster) WaitForConverged(ctx context.Context) error {
 	return c.Wait(ctx, "all servers to agree", func() bool {
 		leader := c.Leader()
@@ -427,7 +436,10 @@ func (c *Cluster) WaitForConverged(ctx context.Context) error {
 			return false
 		}
 		want := leader.Status()
-		for _, server := range c.Servers() {
+		for name, server := range c.Servers() {
+			if !slices.ContainsFunc(want.Members, func(m MemberStatus) bool { return m.Name == name }) {
+				continue
+			}
 			s := server.Status()
 			if s.Term != want.Term || s.Leader != want.Name || s.LastIndex != want.LastIndex || s.LastTerm != want.LastTerm ||
 				s.CommitIndex != want.LastIndex || s.LastApplied != want.LastIndex {

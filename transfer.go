@@ -1,15 +1,59 @@
 package raft
 
+import "context"
+
 // timeoutNowCall is a TimeoutNow request on its way to its answer.
 type timeoutNowCall struct {
 	req    *TimeoutNowRequest
 	answer chan *TimeoutNowResponse // holds one
 }
 
-// timeoutNow settles a leader's word that this server should stand: it does not.
-// The answer leaves when the term that it tells is durable.
+// timeoutNow settles a leader's word that this server should stand for election
+// at once. The answer leaves when the term that it tells is durable.
 func (l *eventLoop) timeoutNow(c *timeoutNowCall) {
 	r := l.raft
-	response := &TimeoutNowResponse{Term: r.term, ClusterID: r.clusterID, From: r.name, StoreID: r.storeID}
+	stands, refused := r.timeoutNow(c.req)
+	stands = stands && !l.halted && l.mayCampaign()
+	response := &TimeoutNowResponse{
+		Term: r.term, Success: stands, Refused: refused, ClusterID: r.clusterID, From: r.name, StoreID: r.storeID,
+	}
+	if refused != refusedNot {
+		l.countRefusal(refused, c.req.LeaderName)
+	}
+	if stands {
+		r.role, r.leader = Candidate, ""
+		l.summoned = true
+	}
 	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
+}
+
+// abdicate gives up the office to the voter that is most likely to be elected: it
+// is told to stand at once, or the next one if it says that it does not. If none
+// hears of that, or the transporter cannot tell, the others wait until their
+// election timers end.
+func (l *eventLoop) abdicate() {
+	r := l.raft
+	req := TimeoutNowRequest{Term: r.term, LeaderName: r.name, ClusterID: r.clusterID, StoreID: r.storeID}
+	if successors := l.office.successors(r.configuration()); len(successors) > 0 {
+		l.call(l.ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
+			if t, ok := t.(TransferTransporter); ok {
+				handOver(ctx, t, l.server, req, successors)
+			}
+		})
+	}
+	l.stepDown()
+}
+
+// handOver tells the first of the successors to stand that does.
+func handOver(ctx context.Context, t TransferTransporter, server Server, req TimeoutNowRequest, successors []member) {
+	for i := range successors {
+		m, word := &successors[i], req
+		word.To, word.ToStoreID = m.name, m.storeID
+		peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
+		response, err := t.TimeoutNowContext(ctx, server, peer, &word)
+		// Without an answer it may well stand, and two would split the votes.
+		if err != nil || response == nil || response.Success || ctx.Err() != nil {
+			return
+		}
+	}
 }

@@ -15,8 +15,9 @@ var ErrStreamUnsupported = errors.New("raft: append stream unsupported")
 //
 // A Transporter that carries every exported field of the messages (as their
 // Encode and Decode do, and JSON) is safe. One that implements AppendStreamer
-// or ContextTransporter as well is also fast. SnapshotTransporter bounds what a
-// snapshot costs, and TransferTransporter hands over leadership without a wait.
+// or ContextTransporter as well is also fast. With SnapshotTransporter
+// the calls of a snapshot end in time, and with TransferTransporter a leader that
+// leaves hands over without an election timeout.
 type Transporter interface {
 	SendVoteRequest(server Server, peer *Peer, req *RequestVoteRequest) *RequestVoteResponse
 	SendAppendEntriesRequest(server Server, peer *Peer, req *AppendEntriesRequest) *AppendEntriesResponse

@@ -280,7 +280,8 @@ type AppendEntriesResponse struct {
 	From    *string `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
 	StoreID *uint64 `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
 	// 0 no; 1 another cluster; 2 not the addressee; 3 another store; 4 the cluster
-	// is not adopted; 5 the term is out of range.
+	// is not adopted; 5 the term is out of range; 6 another leader has the term; 7,
+	// of a vote that is not granted, the candidate was removed from the cluster.
 	Refused *uint32 `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
 	// The term of the sender's entry at PrevLogIndex; ConflictIndex is the first
 	// index of that term in its log.
@@ -1580,7 +1581,10 @@ type Member struct {
 	// The store that the name is bound to; 0 not yet.
 	StoreID *uint64 `protobuf:"fixed64,4,opt,name=StoreID" json:"StoreID,omitempty"`
 	// The member votes; one that does not is a learner.
-	Voter         *bool `protobuf:"varint,5,opt,name=Voter" json:"Voter,omitempty"`
+	Voter *bool `protobuf:"varint,5,opt,name=Voter" json:"Voter,omitempty"`
+	// It was joined again while it was a member: if another store than StoreID
+	// answers for it, it begins anew.
+	Rejoins       *bool `protobuf:"varint,6,opt,name=Rejoins" json:"Rejoins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1646,6 +1650,13 @@ func (x *Member) GetStoreID() uint64 {
 func (x *Member) GetVoter() bool {
 	if x != nil && x.Voter != nil {
 		return *x.Voter
+	}
+	return false
+}
+
+func (x *Member) GetRejoins() bool {
+	if x != nil && x.Rejoins != nil {
+		return *x.Rejoins
 	}
 	return false
 }
@@ -1871,13 +1882,14 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\fClusterState\x12=\n" +
 	"\rConfiguration\x18\x01 \x01(\v2\x17.protobuf.ConfigurationR\rConfiguration\x12.\n" +
 	"\x12ConfigurationIndex\x18\x02 \x01(\x04R\x12ConfigurationIndex\x12*\n" +
-	"\aIntents\x18\x03 \x03(\v2\x10.protobuf.IntentR\aIntents\"\x9a\x01\n" +
+	"\aIntents\x18\x03 \x03(\v2\x10.protobuf.IntentR\aIntents\"\xb4\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04Name\x18\x01 \x01(\tR\x04Name\x12*\n" +
 	"\x10ConnectionString\x18\x02 \x01(\tR\x10ConnectionString\x12 \n" +
 	"\vIncarnation\x18\x03 \x01(\x04R\vIncarnation\x12\x18\n" +
 	"\aStoreID\x18\x04 \x01(\x06R\aStoreID\x12\x14\n" +
-	"\x05Voter\x18\x05 \x01(\bR\x05VoterB!Z\x1fgithub.com/goraft/raft/protobuf"
+	"\x05Voter\x18\x05 \x01(\bR\x05Voter\x12\x18\n" +
+	"\aRejoins\x18\x06 \x01(\bR\aRejoinsB!Z\x1fgithub.com/goraft/raft/protobuf"
 
 var (
 	file_github_com_goraft_raft_protobuf_raft_proto_rawDescOnce sync.Once

@@ -136,9 +136,9 @@ func (d *draft) sync() error {
 	return d.file.Sync()
 }
 
-// verify reads back what was written, which must be of the draft's label and of
-// the id and size that are given.
-func (d *draft) verify(id uint64, size int64) (Info, error) {
+// verify reads back what was written, which must be of the draft's label and
+// of the given id.
+func (d *draft) verify(id uint64) (Info, error) {
 	r, err := newReader(d.file, d.name)
 	if err != nil {
 		return Info{}, err
@@ -148,8 +148,6 @@ func (d *draft) verify(id uint64, size int64) (Info, error) {
 		return Info{}, corrupt(d.name, 16, "it is the snapshot %s, not %s", Name(r.info.Label), Name(d.label))
 	case r.info.ID != id:
 		return Info{}, corrupt(d.name, 40, "it has the id %016x, not %016x", r.info.ID, id)
-	case r.info.Size != size:
-		return Info{}, corrupt(d.name, r.info.Size, "it has not %d bytes", size)
 	}
 	return r.verify(d.stopped)
 }
@@ -157,9 +155,6 @@ func (d *draft) verify(id uint64, size int64) (Info, error) {
 // publish gives a synced and verified file its final name, durably. It ends the
 // draft, whatever happens.
 func (d *draft) publish() error {
-	if err := d.stopped(); err != nil {
-		return err
-	}
 	err := d.file.Close()
 	d.file = nil
 	final := d.store.path(Name(d.label))

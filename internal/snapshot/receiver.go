@@ -83,7 +83,7 @@ func (r *Receiver) check() error {
 	if err := r.sync(); err != nil {
 		return err
 	}
-	info, err := r.verify(r.id, r.size)
+	info, err := r.verify(r.id)
 	if err == nil {
 		r.verified = &info
 	}

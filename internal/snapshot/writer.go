@@ -5,7 +5,7 @@ package snapshot
 // goroutine at a time may use it, but any may call Abort.
 type Writer struct {
 	*draft
-	header   Header
+	id       uint64
 	seed     uint32
 	block    []byte // the header of the next block and what of its data is there
 	off      int64  // where it goes
@@ -23,7 +23,7 @@ func (s *Store) Create(h Header) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{draft: d, header: h, block: make([]byte, blockHeaderSize, blockHeaderSize+int(s.blockSize))}
+	w := &Writer{draft: d, id: h.ID, block: make([]byte, blockHeaderSize, blockHeaderSize+int(s.blockSize))}
 	if err := w.begin(); err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (w *Writer) Publish() (Info, error) {
 	if !w.finished {
 		return Info{}, w.refuse(ErrUnfinished)
 	}
-	info, err := w.verify(w.header.ID, w.off)
+	info, err := w.verify(w.id)
 	if err == nil {
 		err = w.publish()
 	}
