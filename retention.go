@@ -28,9 +28,10 @@ func (l *eventLoop) keepSnapshot(info snapshot.Info) {
 		n++
 	}
 	l.snapshots = kept[:n:n]
-	l.remove(kept[n:]...)
+	newest, oldest := kept[0].Index, kept[n-1].Index
+	// All of them: a crash may have left some that nobody knows of any more.
+	l.remove(slices.DeleteFunc(l.run.snapshots.Labels(), func(label snapshot.Label) bool { return label.Index >= oldest }))
 	if n >= keptSnapshots {
-		newest, oldest := kept[0].Index, kept[n-1].Index
 		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot)))
 	}
 }
@@ -50,14 +51,14 @@ func (l *eventLoop) needsSnapshot(newer int, index uint64) bool {
 }
 
 // remove deletes the files of snapshots, in time.
-func (l *eventLoop) remove(infos ...snapshot.Info) {
-	if len(infos) == 0 {
+func (l *eventLoop) remove(labels []snapshot.Label) {
+	if len(labels) == 0 {
 		return
 	}
 	l.tasks.Go("snapshot", func() {
-		for _, info := range infos {
-			if err := l.run.snapshots.Remove(info.Label); err != nil && l.ctx.Err() == nil {
-				l.log.Warn("raft: removing a snapshot", "index", info.Index, "error", err)
+		for _, label := range labels {
+			if err := l.run.snapshots.Remove(label); err != nil && l.ctx.Err() == nil {
+				l.log.Warn("raft: removing a snapshot", "index", label.Index, "error", err)
 			}
 		}
 	})

@@ -2,9 +2,11 @@ package raft
 
 import (
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
@@ -47,5 +49,40 @@ func TestSnapshotViewIsReleased(t *testing.T) {
 		})
 		require.ErrorIs(t, c.Server("s1").TakeSnapshot(), errDisk)
 		require.Equal(t, machine.fixed.Load(), machine.freed.Load())
+	})
+}
+
+// What a crash leaves beside the two newest snapshots goes sooner or later.
+func TestSnapshotFilesOfACrashAreRemoved(t *testing.T) {
+	inRunningCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		take := func() {
+			c.puts("a", 1, 3)
+			require.NoError(t, c.leader().TakeSnapshot())
+			c.pass(1)
+		}
+		labels := func() []snapshot.Label {
+			found, err := snapshot.List(c.node("s1").disk.Load(), "s1/snapshot")
+			require.NoError(t, err)
+			return found
+		}
+		for range 3 {
+			take()
+			take()
+			// The files that are no longer needed stay, as after a crash.
+			c.node("s1").disk.Load().SetFault(func(op vfs.Op) error {
+				if op.Kind == vfs.OpRemove && strings.HasSuffix(op.Name, ".ss") {
+					return errDisk
+				}
+				return nil
+			})
+			take()
+			c.Stop("s1")
+			c.node("s1").disk.Load().SetFault(nil)
+			require.NoError(t, c.Start("s1"))
+			c.within(10*testElection, "a leader", func() bool { return c.Leader() != nil })
+		}
+		take()
+		c.pass(testElection)
+		require.Len(t, labels(), 2)
 	})
 }

@@ -239,7 +239,7 @@ func (l *eventLoop) installed(info snapshot.Info, done chan struct{}) {
 		if info.Index <= r.commitIndex {
 			l.keepSnapshot(info)
 		} else {
-			l.remove(info)
+			l.remove([]snapshot.Label{info.Label})
 		}
 		close(done)
 		return
