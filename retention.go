@@ -32,7 +32,8 @@ func (l *eventLoop) keepSnapshot(info snapshot.Info) {
 	// All of them: a crash may have left some that nobody knows of any more.
 	l.remove(slices.DeleteFunc(l.run.snapshots.Labels(), func(label snapshot.Label) bool { return label.Index >= oldest }))
 	if n >= keptSnapshots {
-		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot)))
+		// One that was received may lie beyond what is applied here, from the log.
+		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot), l.applier.applied.Load()))
 	}
 }
 

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -85,4 +86,23 @@ func TestSnapshotFilesOfACrashAreRemoved(t *testing.T) {
 		c.pass(testElection)
 		require.Len(t, labels(), 2)
 	})
+}
+
+// A snapshot that was received may be kept beside a log that holds its entries
+// already, and is not applied that far yet: those entries must stay.
+func TestSnapshotKeepsWhatIsNotApplied(t *testing.T) {
+	h := newHandLoop(t)
+	terms := slices.Repeat([]uint64{1}, 900)
+	h.deliver(1, entryID{}, 900, terms...)
+	h.turn(h.decide)
+	h.carryOut()
+	h.applier.applied.Store(100)
+	for _, index := range []uint64{300, 600, 800} {
+		h.keepSnapshot(snapshot.Info{Header: snapshot.Header{Label: snapshot.Label{Index: index, Term: 1}}})
+	}
+	require.LessOrEqual(t, h.raft.log.base.index, uint64(100))
+	h.applier.applied.Store(900)
+	h.keepSnapshot(snapshot.Info{Header: snapshot.Header{Label: snapshot.Label{Index: 890, Term: 1}}})
+	require.EqualValues(t, 690, h.raft.log.base.index)
+	h.tasks.Wait()
 }
