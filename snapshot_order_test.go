@@ -106,3 +106,33 @@ func TestSnapshotKeepsWhatIsNotApplied(t *testing.T) {
 	require.EqualValues(t, 690, h.raft.log.base.index)
 	h.tasks.Wait()
 }
+
+// A snapshot that is written while a later one is put in force comes too late: it
+// changes nothing.
+func TestSnapshotThatIsOvertakenByAnother(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		s := lonely(c)
+		free := make(chan struct{})
+		c.node("s2").disk.Load().SetFault(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync && strings.HasPrefix(op.Name, "s2/snapshot/1_") {
+				<-free
+			}
+			return nil
+		})
+		taken := make(chan error)
+		go func() { taken <- s.TakeSnapshot() }()
+		c.pass(testElection)
+		_, answer := c.fileFor(s, snapshot.Label{Index: 100, Term: 50}).send(s, "s1", 50)
+		require.True(t, answer.Success)
+		c.within(testElection, "the state", func() bool { return s.Status().LastApplied == 100 })
+		close(free)
+		require.NoError(t, <-taken)
+		require.NoError(t, s.TakeSnapshot(), "nothing new")
+		c.pass(testElection)
+		files := s.lifecycle.run.Load().snapshots
+		require.Equal(t, []snapshot.Label{{Index: 100, Term: 50}}, files.Labels())
+		info, err := files.Verify(files.Labels()[0])
+		require.NoError(t, err)
+		require.EqualValues(t, 100, info.ID, "taken again, though nothing was applied")
+	})
+}

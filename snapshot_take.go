@@ -120,7 +120,7 @@ func (a *applier) take(done chan error) {
 	r.applies.Go("snapshot", func() {
 		info, err := r.writeSnapshot(header, view)
 		if err == nil {
-			a.saved.Store(&at)
+			a.saves(&at)
 			r.snapshotError.Store(nil)
 		} else {
 			r.snapshotFailed(err)
@@ -134,6 +134,13 @@ func (a *applier) take(done chan error) {
 			done <- err
 		}
 	})
+}
+
+// saves takes notice of a snapshot, unless a later one was restored meanwhile.
+func (a *applier) saves(now *savedState) {
+	for old := a.saved.Load(); old.index < now.index && !a.saved.CompareAndSwap(old, now); {
+		old = a.saved.Load()
+	}
 }
 
 // fix has the state machine fix what is to be written.
