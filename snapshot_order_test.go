@@ -107,6 +107,35 @@ func TestSnapshotKeepsWhatIsNotApplied(t *testing.T) {
 	h.tasks.Wait()
 }
 
+// Of one label there may be two files, one after the other: a server's own, and one
+// that was sent to it. Whichever is there is sent, as what it is.
+func TestSnapshotIsSentAsTheFileThatIsThere(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		away := c.followers()[0]
+		c.Stop(away)
+		for range 2 {
+			c.puts("a", 1, 210)
+			require.NoError(t, c.leader().TakeSnapshot())
+		}
+		leader := c.leader().(*server)
+		c.within(testElection, "compaction", func() bool { return leader.Status().FirstIndex > 1 })
+		files := leader.lifecycle.run.Load().snapshots
+		file, err := files.Read(files.Labels()[0])
+		require.NoError(t, err)
+		header := file.Info().Header
+		header.ID++
+		w, err := files.Create(header)
+		require.NoError(t, err)
+		_, err = io.Copy(w, file)
+		require.NoError(t, err)
+		require.NoError(t, w.Finish())
+		_, err = w.Publish()
+		require.NoError(t, err)
+		require.NoError(t, c.Start(away))
+		c.converge()
+	})
+}
+
 // A snapshot that is written while a later one is put in force comes too late: it
 // changes nothing.
 func TestSnapshotThatIsOvertakenByAnother(t *testing.T) {
