@@ -98,7 +98,7 @@ func (l *loadedSnapshot) published(name string) *published {
 }
 
 // openSnapshots finds the newest snapshot that is whole, and the one before it.
-// Damaged ones are passed over, and stay where they are.
+// Damaged ones are passed over, and stay where they are until newer ones are kept.
 func (r *run) openSnapshots() error {
 	files, err := snapshot.Open(r.options.fs, r.server.snapshotDir())
 	if err != nil {
