@@ -6,7 +6,7 @@ MODULES  = . cmd examples
 # Where the library has to build and vet; it is measured on linux/amd64.
 PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm
 
-SOAK     ?= 5m
+SOAK     ?= 10m
 FUZZTIME ?= 10s
 
 SHELL := /bin/bash
