@@ -12,8 +12,10 @@ import (
 
 // Errors of TakeSnapshot, with goraft's texts.
 var (
+	//lint:ignore ST1005 goraft's text
 	errNoStateMachine = errors.New("Snapshot: Cannot create snapshot. Missing state machine.")
-	errSnapshotBusy   = errors.New("Snapshot: Last snapshot is not finished.")
+	//lint:ignore ST1005 goraft's text
+	errSnapshotBusy = errors.New("Snapshot: Last snapshot is not finished.")
 )
 
 // logSize is an amount of log.
