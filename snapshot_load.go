@@ -33,7 +33,14 @@ func (s *server) LoadSnapshot() error {
 	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
-	if state := s.lifecycle.state.Load(); state != phaseNone && state != phaseStopped {
+	switch s.lifecycle.state.Load() {
+	case phaseNone:
+	case phaseStopped:
+		// An Apply that Stop has left behind would change what is loaded here.
+		if err := s.lifecycle.run.Load().endWithin(0); err != nil {
+			return err
+		}
+	default:
 		return nil
 	}
 	labels, err := snapshot.List(s.options.fs, s.snapshotDir())
