@@ -47,7 +47,8 @@ func (l *eventLoop) keepSnapshot(newer keptSnapshot) {
 	l.removeOthers(kept[len(kept)-1].Index)
 	if len(kept) == keptSnapshots {
 		newest, oldest := all[0].Index, l.snapshots[len(l.snapshots)-1].Index
-		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot)))
+		// One that was received may lie beyond what is applied here, from the log.
+		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot), l.applier.applied.Load()))
 	}
 }
 

@@ -282,7 +282,7 @@ func (s *simulator) amnesia() {
 		}
 		bound := false // by an entry that y cannot lose
 		for i, e := range y.disk.entries {
-			bound = bound || i < len(s.commits[""]) && s.binds(e.configuration, x)
+			bound = bound || i < len(s.commits[""]) && s.commits[""][i].chain == e.chain && s.binds(e.configuration, x)
 		}
 		for _, c := range y.configurations[min(1, len(y.configurations)-1):] {
 			bound = bound && s.binds(c, x)

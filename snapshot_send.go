@@ -70,6 +70,7 @@ func (p *shipment) run() uint64 {
 		return 0
 	}
 	defer file.Close()
+	p.info = file.Info() // a received file may have taken the place of one that was taken here
 	for attempt := 0; p.ctx.Err() == nil; attempt++ {
 		if attempt > 0 {
 			p.pause()

@@ -12,8 +12,10 @@ import (
 
 // Errors of TakeSnapshot, with goraft's texts.
 var (
+	//lint:ignore ST1005 goraft's text
 	errNoStateMachine = errors.New("Snapshot: Cannot create snapshot. Missing state machine.")
-	errSnapshotBusy   = errors.New("Snapshot: Last snapshot is not finished.")
+	//lint:ignore ST1005 goraft's text
+	errSnapshotBusy = errors.New("Snapshot: Last snapshot is not finished.")
 )
 
 // logSize is an amount of log.
@@ -121,7 +123,7 @@ func (a *applier) take(done chan error) {
 	r.applies.Go("snapshot", func() {
 		info, err := r.writeSnapshot(header, view)
 		if err == nil {
-			a.saved.Store(&at)
+			a.saves(&at)
 			r.snapshotError.Store(nil)
 		} else {
 			r.snapshotFailed(err)
@@ -137,7 +139,14 @@ func (a *applier) take(done chan error) {
 	})
 }
 
-// fix has the state machine fix what it is to write.
+// saves takes notice of a snapshot, unless a later one was restored meanwhile.
+func (a *applier) saves(now *savedState) {
+	for old := a.saved.Load(); old.index < now.index && !a.saved.CompareAndSwap(old, now); {
+		old = a.saved.Load()
+	}
+}
+
+// fix has the state machine fix what is to be written.
 func (a *applier) fix() (view StateView, err error) {
 	a.inside.enter(a.goroutine)
 	defer a.inside.leave()
