@@ -234,6 +234,7 @@ func (l *eventLoop) commit() {
 		return
 	}
 	l.toldCommit = commit
+	l.outrun(commit)
 	mine := l.adopted(commit)
 	n := 0
 	for n < len(l.pending) && l.pending[n].id.index <= commit {

@@ -133,6 +133,14 @@ func (l *eventLoop) dropIncoming() {
 	}
 }
 
+// outrun gives up a snapshot that has come in part, and that the log has outrun:
+// another leader had the entries. Its file may be large, and nobody goes on with it.
+func (l *eventLoop) outrun(commit uint64) {
+	if in := l.incoming; in != nil && !in.complete() && in.label.Index <= commit {
+		l.dropIncoming()
+	}
+}
+
 // install writes the pieces of a snapshot, and hands the published file to the
 // event loop.
 func (r *run) install(ctx context.Context, in *incoming) {
