@@ -232,6 +232,9 @@ func TestFault087_OfferThenSilence(t *testing.T) {
 				calls.losing(nil)
 				c.converge() // by the third one's log
 				c.within(3*testElection, "the end of it", func() bool { return c.Server(behind).State() != Snapshotting })
+				names, err := c.node(behind).disk.Load().ReadDir(behind + "/snapshot")
+				require.NoError(t, err)
+				require.Empty(t, names, "what nobody goes on with")
 				require.NoError(t, c.Start(leader))
 				c.put("after")
 				c.converge()

@@ -3,9 +3,12 @@ package raft
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/goraft/raft/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -249,4 +252,42 @@ func (c *clusterTest) converged(names ...string) {
 		}
 		return true
 	})
+}
+
+// TestFault099_FullDiskOfAReceiver: a server that has no room for the snapshot goes
+// on as a follower, and takes it when there is room.
+func TestFault099_FullDiskOfAReceiver(t *testing.T) {
+	for _, kind := range []vfs.OpKind{vfs.OpCreate, vfs.OpWrite, vfs.OpSync, vfs.OpRename} {
+		t.Run(kind.String(), func(t *testing.T) {
+			prepare := func(c *clusterTest) { c.streamed(2<<20, nil) }
+			inBehind(t, ClusterOptions{}, prepare, func(c *clusterTest, leader, behind, _ string) {
+				var full atomic.Bool
+				full.Store(true)
+				failures := 0
+				c.node(behind).disk.Load().SetFault(func(op vfs.Op) error {
+					if op.Kind != kind || !underSnapshot(op) || !full.Load() {
+						return nil
+					}
+					if failures++; failures == 1 && kind == vfs.OpWrite {
+						return nil
+					}
+					return syscall.ENOSPC
+				})
+				c.Heal()
+				c.pass(20 * testElection)
+				server := c.Server(behind)
+				require.NoError(t, server.Err())
+				require.Equal(t, leader, server.Leader())
+				require.Zero(t, server.Status().SnapshotIndex)
+				require.EqualValues(t, 7, server.Status().LastIndex)
+				c.put("meanwhile")
+				full.Store(false)
+				c.within(20*testElection, "the follower to catch up", func() bool { return server.Status().SnapshotIndex > 0 })
+				c.converge()
+				names, err := c.node(behind).disk.Load().ReadDir(behind + "/snapshot")
+				require.NoError(t, err)
+				require.Len(t, names, 1)
+			})
+		})
+	}
 }
