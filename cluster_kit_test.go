@@ -140,7 +140,7 @@ type clusterTest struct {
 	// journal.
 	machine func(j *journal) StateMachine
 	mu      sync.Mutex
-	lives  []*journal
+	lives   []*journal
 	// registries are the servers' own, which all know testCommand.
 	registries map[string]*Registry
 }
