@@ -214,14 +214,12 @@ func (a *applier) intend(c *change) error {
 	if !a.applying {
 		return ErrReentrant
 	}
-	next, known := a.cluster, true
+	next := a.cluster.add(a.context.index, c.name, c.connectionString)
 	if c.leave {
-		next, known = a.cluster.remove(a.context.index, c.name)
-	} else {
-		next = a.cluster.add(a.context.index, c.name, c.connectionString)
-	}
-	if !known {
-		return peerNotFound(c.name)
+		var known bool
+		if next, known = a.cluster.remove(a.context.index, c.name); !known {
+			return peerNotFound(c.name)
+		}
 	}
 	a.cluster, a.requeued = next, true
 	return nil
