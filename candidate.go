@@ -18,16 +18,18 @@ type voteAnswer struct {
 // follows somebody, or finds no majority in time, and then begins anew.
 func (l *eventLoop) candidateLoop() {
 	if !l.mayCampaign() {
-		l.raft.role, l.summoned = Follower, false
+		l.raft.role = Follower
 		return
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	defer cancel()
 	l.election = newElection(l.raft, true)
-	if summoned := l.summoned; summoned || !l.options.preVote {
+	// Told so in another term, it has voted or followed somebody since.
+	if summoned := l.summoned != 0 && l.summoned == l.raft.term; summoned || !l.options.preVote {
 		l.stand()
-		l.election.transfer, l.summoned = summoned, false
+		l.election.transfer = summoned
 	}
+	l.summoned = 0
 	defer func() { l.election = nil }()
 	l.solicit(ctx)
 	timer := time.NewTimer(l.electionTimeout())

@@ -72,7 +72,7 @@ func (l *eventLoop) change() {
 		o.current.done <- nil
 		o.current = nil
 	}
-	for r.mayConfigure(o.start) {
+	for r.mayConfigure(o.start) && !l.stopping() {
 		switch {
 		case o.leaving:
 			l.log.Info("raft: leader was removed", "term", r.term)

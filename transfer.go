@@ -22,7 +22,7 @@ func (l *eventLoop) timeoutNow(c *timeoutNowCall) {
 	}
 	if stands {
 		r.role, r.leader = Candidate, ""
-		l.summoned = true
+		l.summoned = r.term
 	}
 	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
 }
@@ -35,7 +35,9 @@ func (l *eventLoop) abdicate() {
 	r := l.raft
 	req := TimeoutNowRequest{Term: r.term, LeaderName: r.name, ClusterID: r.clusterID, StoreID: r.storeID}
 	if successors := l.office.successors(r.configuration()); len(successors) > 0 {
-		l.call(l.ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
+		// A server that was removed is often stopped as soon as it knows.
+		ctx := context.WithoutCancel(l.ctx)
+		l.call(ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
 			if t, ok := t.(TransferTransporter); ok {
 				handOver(ctx, t, l.server, req, successors)
 			}
