@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -186,7 +185,8 @@ func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, e
 	if err != nil {
 		return snapshot.Info{}, errors.Join(err, writeView(view, nil))
 	}
-	if err = writeView(view, untilStop{r.ctx, w}); err == nil {
+	w.Until(r.unlessStopped)
+	if err = writeView(view, w); err == nil {
 		err = w.Finish()
 	}
 	if err == nil && !r.flush() {
@@ -202,18 +202,12 @@ func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, e
 	return info, err
 }
 
-// untilStop is a writer that fails once the server stops.
-type untilStop struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-// Write is io.Writer's.
-func (u untilStop) Write(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, StopError
+// unlessStopped returns StopError once the server stops.
+func (r *run) unlessStopped() error {
+	if r.ctx.Err() != nil {
+		return StopError
 	}
-	return u.w.Write(p)
+	return nil
 }
 
 // snapshotFailed tells that there is no new snapshot: the log grows meanwhile.
