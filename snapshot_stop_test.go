@@ -87,3 +87,19 @@ type large struct{ *journal }
 
 // Save is StateMachine's.
 func (l large) Save() ([]byte, error) { return make([]byte, 10<<20), nil }
+
+// What arrives is of no more use once the log has gone past it.
+func TestSnapshotThatIsNoLongerNeeded(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		s := lonely(c)
+		f := c.fileFor(s, snapshot.Label{Index: 20, Term: 1})
+		require.True(t, s.RequestSnapshot(f.offer("s1", 1)).Success)
+		require.NoError(t, c.StartAll())
+		c.puts("b", 1, 30)
+		c.converge()
+		c.pass(testElection)
+		names, err := c.node("s2").disk.Load().ReadDir("s2/snapshot")
+		require.NoError(t, err)
+		require.Empty(t, names)
+	})
+}
