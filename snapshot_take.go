@@ -71,6 +71,17 @@ func (s *server) TakeSnapshot() error {
 	}
 }
 
+// retake has a snapshot taken although there is one of the last entry, perhaps.
+func (r *run) retake() {
+	if r.server.stateMachine == nil || !r.saving.CompareAndSwap(false, true) {
+		return
+	}
+	r.applier.saved.Store(new(savedState))
+	if !r.applier.ranges.put(committed{save: make(chan error, 1)}) {
+		r.saving.Store(false)
+	}
+}
+
 // takeIfDue takes a snapshot when enough has been applied since the last one.
 func (a *applier) takeIfDue() {
 	if a.home.server.stateMachine == nil || a.halt != nil || a.interrupted() {
