@@ -71,7 +71,11 @@ func TestSnapshotVerificationEndsWithStop(t *testing.T) {
 func TestSnapshotTakingEndsWithStop(t *testing.T) {
 	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
 		s := lonely(c)
+		s.Stop()
+		c.journal("s2").forget()
 		s.stateMachine = large{c.journal("s2")}
+		require.NoError(t, s.Start())
+		c.within(testElection, "the state", func() bool { return s.Status().LastApplied == s.CommitIndex() })
 		slowReads(c.node("s2").disk.Load())
 		go func() { _ = s.TakeSnapshot() }()
 		c.pass(testElection)
