@@ -230,6 +230,9 @@ func (l *eventLoop) keep() { l.promises.keep(l.written) }
 // commit gives the applier what has been committed, and its callers with it.
 func (l *eventLoop) commit() {
 	commit := l.raft.commitIndex
+	if l.incoming != nil && l.incoming.label.Index <= commit {
+		l.dropIncoming() // the log has gone past it
+	}
 	if commit == l.toldCommit {
 		return
 	}

@@ -169,6 +169,7 @@ func (r *run) collect(ctx context.Context, in *incoming) (snapshot.Info, error) 
 	if err != nil {
 		return snapshot.Info{}, err
 	}
+	file.Until(ctx.Err)
 	for file.Offset() < in.size {
 		select {
 		case p := <-in.pieces:
@@ -213,6 +214,7 @@ func (r *run) writeWhole(in *incoming) (snapshot.Info, error) {
 	if err != nil {
 		return snapshot.Info{}, err
 	}
+	w.Until(r.unlessStopped)
 	if _, err = w.Write(in.whole.state); err == nil {
 		err = w.Finish()
 	}
