@@ -6,7 +6,7 @@ MODULES  = . cmd examples
 # Where the library has to build and vet; it is measured on linux/amd64.
 PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm
 
-SOAK     ?= 5m
+SOAK     ?= 10m
 FUZZTIME ?= 10s
 
 SHELL := /bin/bash
@@ -45,7 +45,7 @@ examples: ## run programs as they were written for goraft, and kill them
 	@cd examples && tests=$$(go test -list . ./... | grep -c '^Test') && [[ $$tests -ge 5 ]] || { echo "only $$tests tests of the examples"; exit 1; }
 	cd examples && E2E=1 go test -count=1 -timeout 5m -p 1 ./...
 
-soak: ## run clusters under faults for SOAK=5m
+soak: ## run clusters under faults for SOAK=10m
 	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
 

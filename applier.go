@@ -214,14 +214,16 @@ func (a *applier) intend(c *change) error {
 	if !a.applying {
 		return ErrReentrant
 	}
-	next := a.cluster.add(a.context.index, c.name, c.connectionString)
 	if c.leave {
-		var known bool
-		if next, known = a.cluster.remove(a.context.index, c.name); !known {
+		next, known := a.cluster.remove(a.context.index, c.name)
+		if !known {
 			return peerNotFound(c.name)
 		}
+		a.cluster = next
+	} else {
+		a.cluster = a.cluster.add(a.context.index, c.name, c.connectionString)
 	}
-	a.cluster, a.requeued = next, true
+	a.requeued = true
 	return nil
 }
 

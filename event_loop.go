@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
 )
 
@@ -53,7 +52,7 @@ type eventLoop struct {
 	refusals    uint64                   // requests that were not for this server
 	asking      map[string]*atomic.Int32 // calls for votes and the like under way, by member
 	joins       []chan error             // that wait for this server to be a member
-	snapshots   []snapshot.Info          // that are kept, the newest first
+	snapshots   []keptSnapshot           // the newest first
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	taken       []any                    // scratch of turn
 }

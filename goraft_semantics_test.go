@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -70,7 +71,7 @@ func TestGoraftTexts(t *testing.T) {
 	require.PanicsWithValue(t, "raft: Duplicate registration: raft:join", func() { RegisterCommand(&DefaultJoinCommand{}) })
 	require.EqualError(t, &UnregisteredCommandError{Name: "x"}, "raft.Command: Unregistered command type: x")
 
-	inRunningCluster(t, 1, ClusterOptions{StateMachine: func(string) StateMachine { return nil }}, func(c *clusterTest) {
+	inRunningCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
 		require.NoError(t, c.registry("s1").Register(&namedCommand{"test:inert"}))
 		_, err := c.leader().Do(&namedCommand{"test:inert"})
 		require.EqualError(t, err, "Command does not implement Apply()")
@@ -125,7 +126,72 @@ func TestGoraftSnapshots(t *testing.T) {
 	})
 }
 
-// The events of goraft's trace: start, self-join, join, command, stop.
+// brokenMachine saves what it cannot recover.
+type brokenMachine struct{ panics bool }
+
+// Save is StateMachine's.
+func (m brokenMachine) Save() ([]byte, error) { return []byte("state"), nil }
+
+// Recovery is StateMachine's.
+func (m brokenMachine) Recovery([]byte) error {
+	if m.panics {
+		panic(errRefused)
+	}
+	return errRefused
+}
+
+// A server whose state cannot be recovered does not start, where goraft's panicked.
+// What is on the disk stays as it is: a better version of the program begins there.
+func TestGoraftRecoveryFails(t *testing.T) {
+	for _, panics := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := vfs.NewMem()
+			server := func(machine StateMachine) Server {
+				s, err := NewServer("a", "/a", deaf{}, machine, nil, "", withFileSystem(disk), WithLogger(slog.New(slog.DiscardHandler)))
+				require.NoError(t, err)
+				return s
+			}
+			s := server(brokenMachine{})
+			foundAlone(t, s)
+			require.NoError(t, s.TakeSnapshot())
+			s.Stop()
+
+			broken := server(brokenMachine{panics})
+			require.ErrorIs(t, broken.LoadSnapshot(), errRefused)
+			require.ErrorIs(t, broken.Init(), errRefused)
+			require.ErrorIs(t, broken.Start(), errRefused)
+			require.False(t, broken.Running())
+			broken.Stop()
+
+			repaired := server(new(textMachine))
+			require.NoError(t, repaired.LoadSnapshot())
+			require.NoError(t, repaired.Start())
+			require.NoError(t, repaired.Err())
+			repaired.Stop()
+		})
+	}
+}
+
+// Snapshots that the server takes by itself can be turned off, as goraft had none.
+func TestGoraftSnapshotsOnlyOnRequest(t *testing.T) {
+	options := ClusterOptions{Options: []Option{WithSnapshotTrigger(0, 0)}}
+	inRunningCluster(t, 1, options, func(c *clusterTest) {
+		for range 20 {
+			var many []<-chan outcome
+			for range DefaultSnapshotEntries / 10 {
+				many = append(many, c.async(c.leader(), &testCommand{"x"}))
+			}
+			for _, done := range many {
+				require.NoError(t, (<-done).err)
+			}
+		}
+		require.Zero(t, c.leader().Status().SnapshotIndex)
+		require.NoError(t, c.leader().TakeSnapshot())
+		require.NotZero(t, c.leader().Status().SnapshotIndex)
+	})
+}
+
+// The events of goraft's trace: start, self-join, join, command, leave, stop.
 func TestGoraftEvents(t *testing.T) {
 	inCluster(t, 2, ClusterOptions{}, func(c *clusterTest) {
 		var heard *heardEvents
@@ -151,6 +217,10 @@ func TestGoraftEvents(t *testing.T) {
 		expect("addPeer s2<-<nil>", "commit entry 2 raft:join<-<nil>", "commit entry 3 <-<nil>", "commit entry 4 <-<nil>")
 		c.put("x")
 		expect("commit entry 5 test:put<-<nil>")
+		value, err := s.Do(&DefaultLeaveCommand{Name: "s2"})
+		require.NoError(t, err)
+		require.Equal(t, []byte("leave"), value)
+		expect("removePeer s2<-<nil>", "commit entry 6 raft:leave<-<nil>")
 		s.Stop()
 		expect("stateChange stopped<-leader", "leaderChange <-s1")
 	})

@@ -17,7 +17,8 @@ type office struct {
 	changes  []*change // asked for and not yet appended, in the order of asking
 	current  *change   // appended and not yet committed
 	departed []departed
-	leaving  bool // the configuration in force has this server's vote no more
+	joined   map[string]bool // members that AddPeer named although they were members
+	leaving  bool            // the configuration in force has this server's vote no more
 }
 
 // ack is what a follower answered to a sender of this server.
@@ -84,6 +85,7 @@ func (l *eventLoop) takeOffice() {
 		ctx:        ctx, cancel: cancel,
 		senders:  map[string]*sender{},
 		activity: map[string]time.Time{},
+		joined:   map[string]bool{},
 	}
 	for i, c := range r.configurations[1:] {
 		l.office.part(r.configurations[i], c)

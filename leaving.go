@@ -25,6 +25,7 @@ func (o *office) reformed(before, after *configuration) {
 		if now := after.find(m.name); now == nil || now.incarnation != m.incarnation {
 			o.forget(m.name)
 			delete(o.activity, m.name)
+			delete(o.joined, m.name)
 		}
 	}
 	o.part(before, after)

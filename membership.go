@@ -103,6 +103,7 @@ func (l *eventLoop) carryOut(c *change) bool {
 	case err != nil:
 		c.fail(err, ErrNotApplied)
 	case after == before:
+		o.joined[c.name] = true
 		c.done <- nil
 	default:
 		c.index = l.reform(after, c.cause, c.name)
@@ -146,15 +147,16 @@ func (l *eventLoop) takeUp() bool {
 // rejoin adds a member anew that was joined while it was one, and has been found
 // since to have lost its store: a server that was wiped may well join before the
 // leader has noticed. Of one that stores the entry which says so, nothing more is
-// to be expected.
+// to be expected. What AddPeer says outside of the log, which programs call for
+// their whole list at every start, is remembered for the term of office only.
 func (l *eventLoop) rejoin() bool {
 	o, before := l.office, l.raft.configuration()
 	for i := range before.members {
 		m := &before.members[i]
-		if !m.rejoins {
+		if !m.rejoins && !o.joined[m.name] {
 			continue
 		}
-		if o.match[m.name] >= before.index && !o.lost[m.name] {
+		if m.rejoins && o.match[m.name] >= before.index && !o.lost[m.name] {
 			l.configure(before.returned(m.name), "", m.name)
 			return true
 		}

@@ -11,53 +11,79 @@ const (
 	// keptSnapshots is how many snapshots a server keeps: the log reaches back to
 	// the older of the two, so that it can do without the newest.
 	keptSnapshots = 2
-	// maxKeptSnapshots bounds what is kept for the sake of followers that are being
-	// sent a snapshot, and need the log behind it next.
+	// maxKeptSnapshots bounds how many files are kept together with those that
+	// followers are being sent.
 	maxKeptSnapshots = 4
+	// heldShare bounds the log that is kept for a follower that is being sent a
+	// snapshot, and needs the log behind it next: so many times the size of the
+	// file, or of what triggers a snapshot. Where more than that was written
+	// meanwhile, another snapshot serves the follower better than the log.
+	heldShare = 4
 )
+
+// keptSnapshot is a snapshot that is kept.
+type keptSnapshot struct {
+	snapshot.Info
+	applied int64 // bytes of the log that were applied before it in this run
+}
 
 // keepSnapshot takes notice of a snapshot that was published, and drops what no
 // longer has to be kept for it: older snapshots, and the log before them.
-func (l *eventLoop) keepSnapshot(info snapshot.Info) {
-	kept := slices.DeleteFunc(slices.Clone(l.snapshots), func(old snapshot.Info) bool { return old.Index == info.Index })
-	kept = append(kept, info)
-	slices.SortFunc(kept, func(a, b snapshot.Info) int { return cmp.Compare(b.Index, a.Index) })
+func (l *eventLoop) keepSnapshot(newer keptSnapshot) {
+	all := slices.DeleteFunc(slices.Clone(l.snapshots), func(old keptSnapshot) bool { return old.Index == newer.Index })
+	all = append(all, newer)
+	slices.SortFunc(all, func(a, b keptSnapshot) int { return cmp.Compare(b.Index, a.Index) })
 	// What lies before the beginning of the log leads nowhere.
-	n := 1
-	for n < len(kept) && kept[n].Index >= l.raft.log.base.index && l.needsSnapshot(n, kept[n].Index) {
-		n++
+	older := slices.IndexFunc(all[1:], func(s keptSnapshot) bool { return s.Index < l.raft.log.base.index }) + 1
+	if older == 0 {
+		older = len(all)
 	}
-	l.snapshots = kept[:n:n]
-	l.remove(kept[n:]...)
-	if n >= keptSnapshots {
-		newest, oldest := kept[0].Index, kept[n-1].Index
-		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot)))
+	kept := all[:min(older, keptSnapshots)]
+	sent := slices.DeleteFunc(slices.Clone(all[len(kept):older]), func(s keptSnapshot) bool { return !l.holdsLog(s, all[0]) })
+	// Of those that are being sent the oldest come first: they are ready first, and
+	// the log behind them is that behind the others, too.
+	sent = sent[max(0, len(sent)-(maxKeptSnapshots-keptSnapshots)):]
+	l.snapshots = slices.Concat(kept, sent)
+	l.removeOthers(kept[len(kept)-1].Index)
+	if len(kept) == keptSnapshots {
+		newest, oldest := all[0].Index, l.snapshots[len(l.snapshots)-1].Index
+		// One that was received may lie beyond what is applied here, from the log.
+		l.compact(min(oldest, newest-min(newest, NumberOfLogEntriesAfterSnapshot), l.applier.applied.Load()))
 	}
 }
 
-// needsSnapshot reports whether the snapshot at index is to be kept, given how
-// many newer ones are.
-func (l *eventLoop) needsSnapshot(newer int, index uint64) bool {
-	if newer < keptSnapshots || l.office == nil {
-		return newer < keptSnapshots
+// holdsLog reports whether a follower is being sent the snapshot, or was and has
+// not caught up, and the log behind it is still worth keeping for that.
+func (l *eventLoop) holdsLog(s, newest keptSnapshot) bool {
+	trigger := cmp.Or(l.options.snapshotTrigger.bytes, DefaultSnapshotBytes)
+	if l.office == nil || newest.applied-s.applied > heldShare*max(s.Size, trigger) {
+		return false
 	}
-	for _, s := range l.office.senders {
-		if sending := s.shipping.Load(); sending != 0 && sending <= index && newer < maxKeptSnapshots {
+	for _, sender := range l.office.senders {
+		if sender.shipping.Load() == s.Index {
 			return true
 		}
 	}
 	return false
 }
 
+// removeOthers deletes the files of all snapshots before index that are not kept,
+// those too that a crash or a failure of the disk has left behind.
+func (l *eventLoop) removeOthers(index uint64) {
+	l.remove(slices.DeleteFunc(l.run.snapshots.Labels(), func(label snapshot.Label) bool {
+		return label.Index >= index || slices.ContainsFunc(l.snapshots, func(s keptSnapshot) bool { return s.Label == label })
+	})...)
+}
+
 // remove deletes the files of snapshots, in time.
-func (l *eventLoop) remove(infos ...snapshot.Info) {
-	if len(infos) == 0 {
+func (l *eventLoop) remove(labels ...snapshot.Label) {
+	if len(labels) == 0 {
 		return
 	}
 	l.tasks.Go("snapshot", func() {
-		for _, info := range infos {
-			if err := l.run.snapshots.Remove(info.Label); err != nil && l.ctx.Err() == nil {
-				l.log.Warn("raft: removing a snapshot", "index", info.Index, "error", err)
+		for _, label := range labels {
+			if err := l.run.snapshots.Remove(label); err != nil && l.ctx.Err() == nil {
+				l.log.Warn("raft: removing a snapshot", "index", label.Index, "error", err)
 			}
 		}
 	})
@@ -78,5 +104,5 @@ func (l *eventLoop) newestSnapshot() *snapshot.Info {
 	if len(l.snapshots) == 0 {
 		return nil
 	}
-	return &l.snapshots[0]
+	return &l.snapshots[0].Info
 }

@@ -4,16 +4,17 @@ import "fmt"
 
 // letter is one message under way; one of its fields is set.
 type letter struct {
-	from, to   string
-	store      uint64 // of an answer: the store that asked, whose connection it comes on
-	vote       *RequestVoteRequest
-	voted      *RequestVoteResponse
-	append     *AppendEntriesRequest
-	entries    []toyEntry // of append
-	appended   *toyAppended
-	offer      *toyOffer
-	offered    *toyOffered
-	snapshot   *toyOffer // the snapshot itself; entries are what it stands for
+	from, to string
+	store    uint64 // of an answer: the store that asked, whose connection it comes on
+	vote     *RequestVoteRequest
+	voted    *RequestVoteResponse
+	append   *AppendEntriesRequest
+	entries  []toyEntry // of append
+	appended *toyAppended
+	offer    *toyOffer
+	offered  *toyOffered
+	snapshot *toyOffer // the snapshot itself; entries are what it stands for
+
 	timeoutNow *TimeoutNowRequest
 }
 

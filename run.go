@@ -196,7 +196,9 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 		savedBallot: replica.ballot, toldCommit: replica.commitIndex, durable: replica.log.end,
 		asking: map[string]*atomic.Int32{},
 	}
-	l.snapshots = r.found
+	for _, info := range r.found {
+		l.snapshots = append(l.snapshots, keptSnapshot{Info: info})
+	}
 	if r.applier.halt != nil {
 		l.halted = true
 	}

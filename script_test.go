@@ -220,8 +220,8 @@ func (s *scriptWorld) arrive(l *letter) {
 //	heartbeat a      as a leader; lost a: nothing that it sent was answered
 //	checkquorum a    as a leader
 //	propose a x      ; join a d, remove a d: ask the leader a to change the members
-//	stand a b        as a leader, tells b to stand for election
 //	compact a 5      a snapshot stands for its log up to there
+//	stand a b        as a leader, tells b to stand for election
 //	hold a, flush a  its disk does not get done; gets done
 //	crash a, restart a, wipe a
 func (s *scriptWorld) serverCommand(c *script.Command, x *toyServer) string {
@@ -253,11 +253,11 @@ func (s *scriptWorld) serverCommand(c *script.Command, x *toyServer) string {
 		return s.told(x, x.join(c.Arg(1)))
 	case "remove":
 		return s.told(x, x.remove(c.Arg(1)))
+	case "compact":
+		return s.compact(x, c.Arg(1))
 	case "stand":
 		to := c.Arg(1)
 		x.post(&letter{to: to, timeoutNow: &TimeoutNowRequest{Term: x.term, LeaderName: x.name, ClusterID: x.clusterID, To: to}})
-	case "compact":
-		return s.compact(x, c.Arg(1))
 	case "hold":
 		x.held = true
 	case "flush":

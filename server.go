@@ -116,7 +116,8 @@ type Maintenance interface {
 	// to the state machine; Init does so by itself, and does not do it again. It
 	// returns nil if there is none, and an error for which os.IsNotExist holds if
 	// the directory of snapshots has never been made. On a server that is
-	// initialized or started it does nothing.
+	// initialized or started it does nothing; after a Stop that left something
+	// behind it refuses, as Start does.
 	LoadSnapshot() error
 }
 

@@ -33,7 +33,14 @@ func (s *server) LoadSnapshot() error {
 	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
-	if state := s.lifecycle.state.Load(); state != phaseNone && state != phaseStopped {
+	switch s.lifecycle.state.Load() {
+	case phaseNone:
+	case phaseStopped:
+		// An Apply that Stop has left behind would change what is loaded here.
+		if err := s.lifecycle.run.Load().endWithin(0); err != nil {
+			return err
+		}
+	default:
 		return nil
 	}
 	labels, err := snapshot.List(s.options.fs, s.snapshotDir())
@@ -98,7 +105,7 @@ func (l *loadedSnapshot) published(name string) *published {
 }
 
 // openSnapshots finds the newest snapshot that is whole, and the one before it.
-// Damaged ones are passed over, and stay where they are.
+// Damaged ones are passed over, and stay where they are until newer ones are kept.
 func (r *run) openSnapshots() error {
 	files, err := snapshot.Open(r.options.fs, r.server.snapshotDir())
 	if err != nil {

@@ -8,6 +8,10 @@ import (
 	"github.com/goraft/raft/internal/snapshot"
 )
 
+// leastPieceBytes is how much of a snapshot's file a call carries on a link on
+// which calls with more get no answer in time.
+const leastPieceBytes = 16 << 10
+
 // behind reports whether the peer needs entries that the log no longer has.
 func (s *sender) behind(view *leaderView) bool { return s.progress.next <= view.terms.base.index }
 
@@ -28,7 +32,7 @@ func (s *sender) ship() {
 	info, shipped := *view.snapshot, make(chan uint64, 1)
 	s.shipping.Store(info.Index)
 	s.shipped = shipped
-	p := &shipment{sender: s, info: info, rand: rand.New(rand.NewPCG(s.rand.Uint64(), s.rand.Uint64()))}
+	p := &shipment{sender: s, info: info, room: maxPieceBytes, lost: -1, rand: rand.New(rand.NewPCG(s.rand.Uint64(), s.rand.Uint64()))}
 	s.tasks.Go("snapshot:"+s.member.name, func() { shipped <- p.run() })
 }
 
@@ -50,6 +54,8 @@ type shipment struct {
 	*sender
 	info snapshot.Info
 	rand *rand.Rand
+	room int64 // bytes that the next call carries
+	lost int64 // where the last piece that got no answer began, -1 if there is none
 }
 
 // run sends the file until the peer has it in force, whatever breaks meanwhile:
@@ -64,6 +70,7 @@ func (p *shipment) run() uint64 {
 		return 0
 	}
 	defer file.Close()
+	p.info = file.Info() // a received file may have taken the place of one that was taken here
 	for attempt := 0; p.ctx.Err() == nil; attempt++ {
 		if attempt > 0 {
 			p.pause()
@@ -80,11 +87,20 @@ func (p *shipment) run() uint64 {
 		if newest := p.view.Load().snapshot; response.Offset == 0 && attempt > 0 && newest.Index > p.info.Index {
 			return 0
 		}
-		if p.send(file, int64(response.Offset)) {
+		if p.resume(file, int64(response.Offset)) {
 			return p.info.Index
 		}
 	}
 	return 0
+}
+
+// resume goes on at an offset, with smaller pieces if the last one was lost.
+func (p *shipment) resume(file *snapshot.Reader, offset int64) bool {
+	if offset <= p.lost {
+		p.room = max(p.room/2, leastPieceBytes)
+	}
+	p.lost = -1
+	return p.send(file, offset)
 }
 
 // send sends the file from offset on, and reports whether the peer has it in
@@ -92,14 +108,19 @@ func (p *shipment) run() uint64 {
 func (p *shipment) send(file *snapshot.Reader, offset int64) bool {
 	buffer := make([]byte, min(maxPieceBytes, p.info.Size)) // its own: a call that was given up may still hold the last one
 	for offset < p.info.Size && p.ctx.Err() == nil {
-		b := buffer[:min(int64(len(buffer)), p.info.Size-offset)]
+		b := buffer[:min(p.room, p.info.Size-offset)]
 		if _, err := file.ReadAt(b, offset); err != nil {
 			p.log.Error("raft: reading a snapshot", "index", p.info.Index, "error", err)
 			return false
 		}
+		began := time.Now()
 		response := p.piece(b, offset)
 		if response == nil {
+			p.lost = offset
 			return false
+		}
+		if time.Since(began) < p.patience()/2 {
+			p.room = min(2*p.room, maxPieceBytes)
 		}
 		if response.CommitIndex >= p.info.Index {
 			return true
@@ -171,10 +192,15 @@ func (p *shipment) heard(term, commit uint64, from string, refused uint32, clust
 // larger than most messages.
 const leastCallTime = 2 * time.Second
 
+// patience is how long a call may take.
+func (p *shipment) patience() time.Duration {
+	return max(leastCallTime, p.settings.electionTimeout())
+}
+
 // callSnapshot makes a call that may be given up; nil is no answer.
 func callSnapshot[A any](p *shipment, f func(ctx context.Context, t Transporter) *A) *A {
 	answer := make(chan *A, 1)
-	ctx, cancel := context.WithTimeout(p.ctx, max(leastCallTime, p.settings.electionTimeout()))
+	ctx, cancel := context.WithTimeout(p.ctx, p.patience())
 	defer cancel()
 	p.call(ctx, &p.shipBusy, func(_ context.Context, t Transporter) { answer <- f(ctx, t) })
 	select {

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 
 // Errors of TakeSnapshot, with goraft's texts.
 var (
+	//lint:ignore ST1005 goraft's text
 	errNoStateMachine = errors.New("Snapshot: Cannot create snapshot. Missing state machine.")
-	errSnapshotBusy   = errors.New("Snapshot: Last snapshot is not finished.")
+	//lint:ignore ST1005 goraft's text
+	errSnapshotBusy = errors.New("Snapshot: Last snapshot is not finished.")
 )
 
 // logSize is an amount of log.
@@ -104,8 +107,8 @@ func (a *applier) take(done chan error) {
 	}
 	at := savedState{index: label.Index, applied: a.size}
 	a.tried = a.size
-	var view StateView
 	meta, err := encodeClusterState(&a.cluster, r.server.ClusterID())
+	var view StateView
 	if err == nil {
 		view, err = a.fix()
 	}
@@ -120,20 +123,27 @@ func (a *applier) take(done chan error) {
 	r.applies.Go("snapshot", func() {
 		info, err := r.writeSnapshot(header, view)
 		if err == nil {
-			a.saved.Store(&at)
+			a.saves(&at)
 			r.snapshotError.Store(nil)
 		} else {
 			r.snapshotFailed(err)
 		}
 		r.saving.Store(false)
 		if err != nil || !r.inbox.put(control(func(l *eventLoop) {
-			l.keepSnapshot(info)
+			l.keepSnapshot(keptSnapshot{info, at.applied.bytes})
 			l.publish()
 			done <- nil
 		})) {
 			done <- err
 		}
 	})
+}
+
+// saves takes notice of a snapshot, unless a later one was restored meanwhile.
+func (a *applier) saves(now *savedState) {
+	for old := a.saved.Load(); old.index < now.index && !a.saved.CompareAndSwap(old, now); {
+		old = a.saved.Load()
+	}
 }
 
 // fix has the state machine fix what is to be written.
@@ -146,30 +156,28 @@ func (a *applier) fix() (view StateView, err error) {
 		return streamer.FixState()
 	}
 	state, err := machine.Save()
-	return savedBytes(state), err
+	return savedBytes{bytes.NewReader(state)}, err
 }
 
-// savedBytes is the view of a state that lies in memory.
-type savedBytes []byte
-
-// WriteTo is io.WriterTo's.
-func (b savedBytes) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write(b)
-	return int64(n), err
-}
+// savedBytes is the view of a state machine that only has Save.
+type savedBytes struct{ io.WriterTo }
 
 // Release is StateView's.
-func (b savedBytes) Release() {}
+func (savedBytes) Release() {}
 
-// writeView lets the application write its state, if there is anything to write it
-// to, and releases it.
+// writeView lets the application write its state.
 func writeView(view StateView, w io.Writer) (err error) {
 	defer containPanic("WriteTo", &err)
 	defer view.Release()
-	if w != nil {
-		_, err = view.WriteTo(w)
-	}
+	_, err = view.WriteTo(w)
 	return err
+}
+
+// releaseView tells the application that nothing will be written.
+func releaseView(view StateView) (err error) {
+	defer containPanic("Release", &err)
+	view.Release()
+	return nil
 }
 
 // writeSnapshot writes the file and publishes it, when the log of this server is
@@ -177,7 +185,7 @@ func writeView(view StateView, w io.Writer) (err error) {
 func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, error) {
 	w, err := r.snapshots.Create(h)
 	if err != nil {
-		return snapshot.Info{}, errors.Join(err, writeView(view, nil))
+		return snapshot.Info{}, errors.Join(err, releaseView(view))
 	}
 	if err = writeView(view, untilStop{r.ctx, w}); err == nil {
 		err = w.Finish()

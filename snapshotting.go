@@ -237,9 +237,9 @@ func (l *eventLoop) installed(info snapshot.Info, done chan struct{}) {
 		return
 	case r.role == Leader || !r.install(id, cluster.configuration):
 		if info.Index <= r.commitIndex {
-			l.keepSnapshot(info)
+			l.keepSnapshot(keptSnapshot{Info: info})
 		} else {
-			l.remove(info)
+			l.remove(info.Label)
 		}
 		close(done)
 		return
@@ -257,7 +257,7 @@ func (l *eventLoop) installed(info snapshot.Info, done chan struct{}) {
 	label := info.Label
 	l.applier.ranges.put(committed{restore: &label})
 	l.toldCommit = id.index
-	l.keepSnapshot(info)
+	l.keepSnapshot(keptSnapshot{Info: info})
 	l.committedJoins()
 	l.log.Info("raft: a snapshot is in force", "index", info.Index, "term", info.Term)
 }

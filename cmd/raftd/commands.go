@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -69,7 +70,7 @@ func (c *writeCommand) Decode(r io.Reader) error {
 	}
 	key, value, err := cutString(b)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errCommand, err)
+		return err
 	}
 	c.key, c.value = string(key), value
 	return nil
@@ -130,4 +131,29 @@ func readAll(r io.Reader) ([]byte, error) {
 	b := make([]byte, sized.Len())
 	_, err := io.ReadFull(r, b)
 	return b, err
+}
+
+// appendString appends the text after its length.
+func appendString[T string | []byte](b []byte, text T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+}
+
+// cutString returns what appendString wrote, and what follows it.
+func cutString(b []byte) (text, rest []byte, err error) {
+	length, rest, err := cutUvarint(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if length > uint64(len(rest)) {
+		return nil, nil, fmt.Errorf("%w: %d bytes where %d should follow", errCommand, len(rest), length)
+	}
+	return rest[:length], rest[length:], nil
+}
+
+func cutUvarint(b []byte) (n uint64, rest []byte, err error) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 {
+		return 0, nil, fmt.Errorf("%w: a length is cut short", errCommand)
+	}
+	return n, b[size:], nil
 }

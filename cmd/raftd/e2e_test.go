@@ -54,6 +54,7 @@ func sourceFiles(t *testing.T) (root string, files []file) {
 type cluster struct {
 	*client
 	t         *testing.T
+	binary    string
 	processes []*process
 }
 
@@ -61,7 +62,7 @@ type cluster struct {
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	binary, dir, ports := buildRaftd(t), t.TempDir(), freePorts(t, 3)
-	c := &cluster{client: newClient(ports), t: t}
+	c := &cluster{client: newClient(ports), t: t, binary: binary}
 	for i, port := range ports {
 		args := []string{"-v", "-p", strconv.Itoa(port)}
 		if i > 0 {
@@ -73,7 +74,34 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-// lead waits until there is a leader of all three.
+// join starts one more server, which gets what the others have as a snapshot: they
+// do not have the beginning of the log any more.
+func (c *cluster) join() {
+	c.t.Helper()
+	begun := time.Now()
+	for i := range c.bases {
+		status, err := c.status(i)
+		must(c.t, err)
+		if status.FirstIndex == 1 || status.SnapshotIndex == 0 {
+			c.t.Fatalf("server %d has not dropped any log: %+v", i, status)
+		}
+	}
+	port := freePorts(c.t, 1)[0]
+	contact := strings.TrimPrefix(c.bases[0], "http://")
+	p := startProcess(c.t, c.binary, "-v", "-p", strconv.Itoa(port), "-join", contact, filepath.Join(c.t.TempDir(), "joined"))
+	c.processes = append(c.processes, p)
+	c.bases = append(c.bases, fmt.Sprintf("http://127.0.0.1:%d", port))
+	c.lead()
+	must(c.t, c.caughtUp(len(c.bases)))
+	status, err := c.status(len(c.bases) - 1)
+	must(c.t, err)
+	if status.FirstIndex == 1 || status.SnapshotIndex == 0 {
+		c.t.Errorf("the new server has the whole log: %+v", status)
+	}
+	c.t.Logf("a fourth server voted after %v, its log begins at %d", time.Since(begun).Round(time.Millisecond), status.FirstIndex)
+}
+
+// lead waits until there is a leader of all of them.
 func (c *cluster) lead() {
 	c.t.Helper()
 	_, err := c.leader(len(c.bases))
@@ -206,7 +234,7 @@ func (c *cluster) check(root string, files []file, query string) {
 		c.t.Fatal(err)
 	}
 	took := time.Since(begun)
-	c.t.Logf("read %d files (%d empty) from each server with %q: %d bytes in %v (%.0f/s)", len(files), empty.Load(), query, size.Load(), took.Round(time.Millisecond), float64(3*len(files))/took.Seconds())
+	c.t.Logf("read %d files (%d empty) from each server with %q: %d bytes in %v (%.0f/s)", len(files), empty.Load(), query, size.Load(), took.Round(time.Millisecond), float64(len(c.bases)*len(files))/took.Seconds())
 }
 
 // TestEndToEnd stores the Go source tree in three processes while their leader
@@ -234,6 +262,9 @@ func TestEndToEnd(t *testing.T) {
 	c.lead()
 	t.Logf("killed all three, served again after %v", time.Since(begun).Round(time.Millisecond))
 	must(t, c.caughtUp(len(c.bases)))
+	c.check(root, files, "?stale=1")
+
+	c.join()
 	c.check(root, files, "?stale=1")
 
 	stop := c.load()

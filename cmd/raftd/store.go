@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"slices"
 	"sync"
+
+	"github.com/goraft/raft"
 )
 
 // storeFormat is the version of what Save writes, its first byte.
@@ -49,48 +54,91 @@ func (s *store) delete(key string) bool {
 	return ok
 }
 
-// Save returns the whole state: the version, the number of keys, then each key
-// and value after its length, in the order of the keys, so that the same state
-// is the same bytes on every server.
+// Save is StateMachine's: what FixState's view writes, in one piece.
 func (s *store) Save() ([]byte, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	size := 1 + binary.MaxVarintLen64
-	for key, value := range s.values {
-		size += 2*binary.MaxVarintLen64 + len(key) + len(value)
+	view, err := s.FixState()
+	if err != nil {
+		return nil, err
 	}
-	state := append(make([]byte, 0, size), storeFormat)
-	state = binary.AppendUvarint(state, uint64(len(s.values)))
-	for _, key := range slices.Sorted(maps.Keys(s.values)) {
-		state = appendString(state, key)
-		state = appendString(state, s.values[key])
-	}
-	return state, nil
+	defer view.Release()
+	var state bytes.Buffer
+	_, err = view.WriteTo(&state)
+	return state.Bytes(), err
 }
 
-// Recovery replaces the state by one that Save returned. It changes nothing if
-// that is damaged.
-func (s *store) Recovery(state []byte) error {
-	if len(state) == 0 || state[0] != storeFormat {
-		return errStoreFormat
+// Recovery is StateMachine's, for what Save returned.
+func (s *store) Recovery(state []byte) error { return s.RecoverFrom(bytes.NewReader(state)) }
+
+// FixState is StateStreamer's. A view costs a copy of the map, not of the values,
+// which never change.
+func (s *store) FixState() (raft.StateView, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return &storeView{values: maps.Clone(s.values)}, nil
+}
+
+// storeView is the values as they were at one moment.
+type storeView struct {
+	values  map[string][]byte
+	written int64
+}
+
+// WriteTo writes the version, the number of keys, then each key and value after
+// its length, in the order of the keys, so that the same state is the same bytes
+// on every server.
+func (v *storeView) WriteTo(to io.Writer) (int64, error) {
+	w := bufio.NewWriter(io.MultiWriter(to, v))
+	header := binary.AppendUvarint([]byte{storeFormat}, uint64(len(v.values)))
+	_, err := w.Write(header)
+	for _, key := range slices.Sorted(maps.Keys(v.values)) {
+		if err == nil {
+			err = writeString(w, key)
+		}
+		if err == nil {
+			err = writeString(w, v.values[key])
+		}
 	}
-	count, rest, err := cutUvarint(state[1:])
+	if err == nil {
+		err = w.Flush()
+	}
+	return v.written, err
+}
+
+// Write counts.
+func (v *storeView) Write(p []byte) (int, error) {
+	v.written += int64(len(p))
+	return len(p), nil
+}
+
+// Release is StateView's.
+func (v *storeView) Release() { v.values = nil }
+
+// RecoverFrom replaces the state by one that a view wrote. It changes nothing if
+// that is damaged.
+func (s *store) RecoverFrom(state io.Reader) error {
+	r := bufio.NewReader(state)
+	format, err := r.ReadByte()
+	if err != nil || format != storeFormat {
+		return errors.Join(errStoreFormat, err)
+	}
+	count, err := binary.ReadUvarint(r)
 	if err != nil {
-		return err
+		return errors.Join(errStoreFormat, err)
 	}
 	values := map[string][]byte{}
 	for range count {
-		var key, value []byte
-		if key, rest, err = cutString(rest); err != nil {
+		key, err := readString(r)
+		if err != nil {
 			return err
 		}
-		if value, rest, err = cutString(rest); err != nil {
+		value, err := readString(r)
+		if err != nil {
 			return err
 		}
-		values[string(key)] = bytes.Clone(value)
+		values[string(key)] = value
 	}
-	if len(rest) != 0 || uint64(len(values)) != count {
-		return errStoreFormat
+	if _, err := r.ReadByte(); err != io.EOF || uint64(len(values)) != count {
+		return errors.Join(errStoreFormat, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,27 +146,25 @@ func (s *store) Recovery(state []byte) error {
 	return nil
 }
 
-// appendString appends the text after its length.
-func appendString[T string | []byte](b []byte, text T) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+// writeString writes the text after its length.
+func writeString[T string | []byte](w *bufio.Writer, text T) error {
+	if _, err := w.Write(binary.AppendUvarint(w.AvailableBuffer(), uint64(len(text)))); err != nil {
+		return err
+	}
+	_, err := w.Write([]byte(text))
+	return err
 }
 
-// cutString returns what appendString wrote, and what follows it.
-func cutString(b []byte) (text, rest []byte, err error) {
-	length, rest, err := cutUvarint(b)
-	if err != nil {
-		return nil, nil, err
+// readString reads what writeString wrote. What it allocates is in proportion to
+// what there is to read.
+func readString(r *bufio.Reader) ([]byte, error) {
+	length, err := binary.ReadUvarint(r)
+	if err != nil || length > math.MaxInt32 {
+		return nil, errors.Join(errStoreFormat, err)
 	}
-	if length > uint64(len(rest)) {
-		return nil, nil, fmt.Errorf("%w: %d bytes where %d should follow", errStoreFormat, len(rest), length)
+	var text bytes.Buffer
+	if n, err := io.CopyN(&text, r, int64(length)); err != nil {
+		return nil, fmt.Errorf("%w: %d bytes where %d should follow: %w", errStoreFormat, n, length, err)
 	}
-	return rest[:length], rest[length:], nil
-}
-
-func cutUvarint(b []byte) (n uint64, rest []byte, err error) {
-	n, size := binary.Uvarint(b)
-	if size <= 0 {
-		return 0, nil, fmt.Errorf("%w: a length is cut short", errStoreFormat)
-	}
-	return n, b[size:], nil
+	return text.Bytes(), nil
 }
