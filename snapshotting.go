@@ -343,11 +343,11 @@ func (s *server) SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *Snapshot
 	if req.SnapshotID == 0 {
 		copied.State = bytes.Clone(req.State) // the caller's again, whenever this returns
 	}
-	r := s.lifecycle.run.Load()
 	grant := await(s, func(answer chan *recoveryGrant) any { return &recoveryCall{&copied, answer} })
 	if grant == nil {
 		return nil
 	}
+	r := s.lifecycle.run.Load()
 	response, in := grant.response, grant.into
 	if in == nil {
 		return response
