@@ -135,23 +135,25 @@ func (l *eventLoop) count(ctx context.Context) bool {
 // be durable first: it must not vote again after a crash.
 func (l *eventLoop) solicit(ctx context.Context) {
 	e := l.election
-	ask := func() {
-		for _, m := range e.configuration.members {
-			if m.voter && m.name != l.raft.name {
-				l.ask(ctx, e, m)
-			}
-		}
-	}
 	if e.preVote {
-		ask()
+		l.askVoters(ctx, e)
 		return
 	}
 	needs := l.balloted
 	l.promises.ballots = append(l.promises.ballots, promise{needs: needs, deliver: func() {
 		if l.election == e && l.raft.role == Candidate {
-			ask()
+			l.askVoters(ctx, e)
 		}
 	}})
+}
+
+// askVoters sends the other voters the election's question.
+func (l *eventLoop) askVoters(ctx context.Context, e *election) {
+	for _, m := range e.configuration.members {
+		if m.voter && m.name != l.raft.name {
+			l.ask(ctx, e, m)
+		}
+	}
 }
 
 // ask sends one voter the election's question, on a goroutine of its own.

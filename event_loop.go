@@ -46,6 +46,7 @@ type eventLoop struct {
 	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate
+	inquiry     *election         // in which nobody votes: see inquire
 	grants      map[string]uint64 // the stores of those who elected this server
 	halted      bool
 	rearm       bool                     // the election timeout was changed
@@ -109,6 +110,8 @@ func (l *eventLoop) decide(event any) {
 		l.appendEntries(event)
 	case *voteCall:
 		l.requestVote(event)
+	case *voteAnswer:
+		l.informed(event)
 	case *snapshotCall:
 		l.requestSnapshot(event)
 	case *recoveryCall:
