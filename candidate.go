@@ -18,16 +18,21 @@ type voteAnswer struct {
 // follows somebody, or finds no majority in time, and then begins anew.
 func (l *eventLoop) candidateLoop() {
 	if !l.mayCampaign() {
-		l.raft.role, l.summoned = Follower, false
+		l.raft.role, l.summoned = Follower, 0
 		return
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	defer cancel()
-	l.election = newElection(l.raft, true)
-	if summoned := l.summoned; summoned || !l.options.preVote {
+	switch summoned := l.summoned == l.raft.term && l.raft.votedFor == l.raft.name; {
+	case summoned:
+		l.election = newElection(l.raft, false)
+		l.election.transfer = true
+	case l.options.preVote:
+		l.election = newElection(l.raft, true)
+	default:
 		l.stand()
-		l.election.transfer, l.summoned = summoned, false
 	}
+	l.summoned = 0
 	defer func() { l.election = nil }()
 	l.solicit(ctx)
 	timer := time.NewTimer(l.electionTimeout())

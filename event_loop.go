@@ -42,7 +42,7 @@ type eventLoop struct {
 
 	lastContact time.Time         // with a leader
 	begun       bool              // told to begin a cluster
-	summoned    bool              // told by the leader to stand for election
+	summoned    uint64            // the term in which the leader has told it to stand for election
 	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate
