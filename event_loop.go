@@ -42,10 +42,11 @@ type eventLoop struct {
 
 	lastContact time.Time         // with a leader
 	begun       bool              // told to begin a cluster
-	summoned    uint64            // the term in which the leader told it to stand for election
+	summoned    uint64            // the term in which the leader has told it to stand for election
 	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate
+	inquiry     *election         // in which nobody votes: see inquire
 	grants      map[string]uint64 // the stores of those who elected this server
 	halted      bool
 	rearm       bool                     // the election timeout was changed
@@ -110,6 +111,8 @@ func (l *eventLoop) decide(event any) {
 		l.appendEntries(event)
 	case *voteCall:
 		l.requestVote(event)
+	case *voteAnswer:
+		l.informed(event)
 	case *snapshotCall:
 		l.requestSnapshot(event)
 	case *recoveryCall:

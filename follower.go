@@ -58,6 +58,7 @@ func (l *eventLoop) listen(while func() bool) {
 				l.raft.leader = "" // silent, for whoever asks and for those who want a vote
 				l.publish()
 			}
+			l.inquire()
 			l.lastContact = time.Now()
 			silence = l.electionTimeout()
 			timer.Reset(silence)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -204,11 +205,31 @@ func (c *clusterTest) compacted(index uint64, prefix string) {
 
 // snapshotCalls is what an interceptor has seen of transfers.
 type snapshotCalls struct {
+	mu sync.Mutex
+	snapshotCounts
+	lose func(m MemoryMessage) bool
+}
+
+// snapshotCounts is what snapshotCalls has noted.
+type snapshotCounts struct {
 	offers  []*SnapshotRequest
 	pieces  []*SnapshotRecoveryRequest
 	bytes   uint64
 	refused int // offers that were answered in the negative
-	lose    func(m MemoryMessage) bool
+}
+
+// soFar returns what was noted until now.
+func (s *snapshotCalls) soFar() snapshotCounts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshotCounts
+}
+
+// losing loses what lose says from now on.
+func (s *snapshotCalls) losing(lose func(m MemoryMessage) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lose = lose
 }
 
 // watchSnapshots notes the snapshot calls that leave, and loses those that lose
@@ -216,6 +237,8 @@ type snapshotCalls struct {
 func (c *clusterTest) watchSnapshots(lose func(m MemoryMessage) bool) *snapshotCalls {
 	seen := &snapshotCalls{lose: lose}
 	c.Network().Intercept(func(m MemoryMessage) bool {
+		seen.mu.Lock()
+		defer seen.mu.Unlock()
 		switch message := m.Message.(type) {
 		case *SnapshotRequest:
 			seen.offers = append(seen.offers, message)

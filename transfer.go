@@ -14,15 +14,17 @@ func (l *eventLoop) timeoutNow(c *timeoutNowCall) {
 	r := l.raft
 	stands, refused := r.timeoutNow(c.req)
 	stands = stands && !l.halted && l.mayCampaign()
+	if stands {
+		// The term begins here and now: what the leader sent before may come after,
+		// in the same turn, and must not make a follower of who has said that it stands.
+		r.campaign()
+		l.summoned = r.term
+	}
 	response := &TimeoutNowResponse{
 		Term: r.term, Success: stands, Refused: refused, ClusterID: r.clusterID, From: r.name, StoreID: r.storeID,
 	}
 	if refused != refusedNot {
 		l.countRefusal(refused, c.req.LeaderName)
-	}
-	if stands {
-		r.role, r.leader = Candidate, ""
-		l.summoned = r.term
 	}
 	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
 }
