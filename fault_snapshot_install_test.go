@@ -34,12 +34,12 @@ func TestFault084_OneInstallOverADivergentTail(t *testing.T) {
 					c.Heal()
 					c.converge()
 					require.Equal(t, 1, c.journal(old).recovered)
-					require.Len(t, calls.soFar().pieces, 1)
+					require.Len(t, calls.sent(), 1)
 					c.puts("c", 1, 20)
 					c.pass(10 * testElection)
 					c.converge()
 					require.Equal(t, 1, c.journal(old).recovered)
-					require.Len(t, calls.soFar().pieces, 1)
+					require.Len(t, calls.sent(), 1)
 					require.NotContains(t, c.journal(old).values(), "lost0")
 					require.NoError(t, c.Restart(old))
 					c.converge()
@@ -94,13 +94,13 @@ func TestFault085_LateAndDuplicateSnapshots(t *testing.T) {
 			before := server.Status()
 			applied := c.journal(behind).entries()
 			for range 2 {
-				for _, offer := range calls.soFar().offers {
+				for _, offer := range calls.offered() {
 					again := *offer
 					answer := server.RequestSnapshot(&again)
 					require.False(t, answer.Success, during)
 					require.Equal(t, before.CommitIndex, answer.CommitIndex, during)
 				}
-				for _, piece := range calls.soFar().pieces {
+				for _, piece := range calls.sent() {
 					again := *piece
 					answer := server.SnapshotRecoveryRequest(&again)
 					require.Equal(t, before.CommitIndex, answer.CommitIndex, during)
@@ -168,8 +168,8 @@ func TestFault086_SnapshotOfADeposedLeader(t *testing.T) {
 	inBehind(t, ClusterOptions{}, nil, func(c *clusterTest, leader, behind, third string) {
 		calls := c.watchSnapshots(isPiece)
 		c.Heal()
-		c.within(10*testElection, "a piece", func() bool { return len(calls.soFar().pieces) > 0 })
-		offer, piece := *calls.soFar().offers[0], *calls.soFar().pieces[0]
+		c.within(10*testElection, "a piece", func() bool { return len(calls.sent()) > 0 })
+		offer, piece := *calls.offered()[0], *calls.sent()[0]
 
 		// Another leader, in a later term.
 		c.Isolate(leader)
@@ -220,8 +220,8 @@ func TestFault087_OfferThenSilence(t *testing.T) {
 				})
 				c.Heal()
 				c.within(testElection, "the offer", func() bool { return c.Server(behind).State() == Snapshotting })
-				c.within(100*testElection, "the pieces", func() bool { return sent > pieces })
-				require.NotEmpty(t, calls.soFar().offers)
+				c.within(100*testElection, "the pieces", func() bool { return len(calls.sent()) > pieces })
+				require.NotEmpty(t, calls.offered())
 
 				// The leader dies. The two that are left are a majority, and only one of
 				// them has the log for it.
