@@ -18,16 +18,21 @@ type voteAnswer struct {
 // follows somebody, or finds no majority in time, and then begins anew.
 func (l *eventLoop) candidateLoop() {
 	if !l.mayCampaign() {
-		l.raft.role, l.summoned = Follower, false
+		l.raft.role, l.summoned = Follower, 0
 		return
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	defer cancel()
-	l.election = newElection(l.raft, true)
-	if summoned := l.summoned; summoned || !l.options.preVote {
+	switch summoned := l.summoned == l.raft.term && l.raft.votedFor == l.raft.name; {
+	case summoned:
+		l.election = newElection(l.raft, false)
+		l.election.transfer = true
+	case l.options.preVote:
+		l.election = newElection(l.raft, true)
+	default:
 		l.stand()
-		l.election.transfer, l.summoned = summoned, false
 	}
+	l.summoned = 0
 	defer func() { l.election = nil }()
 	l.solicit(ctx)
 	timer := time.NewTimer(l.electionTimeout())
@@ -135,23 +140,25 @@ func (l *eventLoop) count(ctx context.Context) bool {
 // be durable first: it must not vote again after a crash.
 func (l *eventLoop) solicit(ctx context.Context) {
 	e := l.election
-	ask := func() {
-		for _, m := range e.configuration.members {
-			if m.voter && m.name != l.raft.name {
-				l.ask(ctx, e, m)
-			}
-		}
-	}
 	if e.preVote {
-		ask()
+		l.askVoters(ctx, e)
 		return
 	}
 	needs := l.balloted
 	l.promises.ballots = append(l.promises.ballots, promise{needs: needs, deliver: func() {
 		if l.election == e && l.raft.role == Candidate {
-			ask()
+			l.askVoters(ctx, e)
 		}
 	}})
+}
+
+// askVoters sends the other voters the election's question.
+func (l *eventLoop) askVoters(ctx context.Context, e *election) {
+	for _, m := range e.configuration.members {
+		if m.voter && m.name != l.raft.name {
+			l.ask(ctx, e, m)
+		}
+	}
 }
 
 // ask sends one voter the election's question, on a goroutine of its own.

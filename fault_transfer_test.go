@@ -106,3 +106,52 @@ func TestFault047_HaltedServersAndHandOver(t *testing.T) {
 		require.NotEqual(t, follower, c.leader(), "it is halted, and said so")
 	})
 }
+
+// inOneTurn has the server take the word to stand and something else together.
+func (c *clusterTest) inOneTurn(s Server, word *TimeoutNowRequest, then any) *TimeoutNowResponse {
+	answer := make(chan *TimeoutNowResponse, 1)
+	inbox := s.(*server).lifecycle.run.Load().inbox
+	inbox.put(control(func(*eventLoop) {
+		inbox.put(&timeoutNowCall{word, answer})
+		inbox.put(then)
+	}))
+	return <-answer
+}
+
+// Row 19: what the leader sent before, and arrives after, its word to stand does not
+// take that back: nobody else was told, so all would wait for their timers.
+func TestFault019_WhoSaysThatItStandsDoes(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		leader, heir := c.leader(), c.Server(c.followers()[0])
+		now := leader.Status()
+		heartbeat := &appendCall{req: &AppendEntriesRequest{
+			Term: now.Term, LeaderName: now.Name, ClusterID: now.ClusterID, PrevLogIndex: now.LastIndex, PrevLogTerm: now.LastTerm,
+		}, responder: &heardAnswers{}}
+		require.NoError(t, heartbeat.read())
+		require.True(t, c.inOneTurn(heir, standNow(leader, heir), heartbeat).Success)
+		c.within(testElection/10, "it to lead", func() bool { return heir.State() == Leader })
+		require.Equal(t, now.Term+1, heir.Term())
+	})
+}
+
+// Row 8: of a word to stand that came to nothing, since a later term had begun,
+// nothing is left when the server stands for its own reasons.
+func TestFault008_OldWordDisturbsNobody(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		leader, heir := c.leader(), c.Server(c.followers()[0])
+		term := leader.Term() + 5
+		later := &voteCall{&RequestVoteRequest{
+			Term: term, CandidateName: c.followers()[1], ClusterID: leader.ClusterID(), LastLogTerm: term,
+		}, make(chan *RequestVoteResponse, 1)}
+		c.Isolate(heir.Name())
+		c.inOneTurn(heir, standNow(leader, heir), later)
+		require.True(t, (<-later.answer).VoteGranted)
+		c.pass(20 * testElection)
+		require.Equal(t, term, heir.Term(), "it asks for pre-votes")
+	})
+}
+
+// heardAnswers counts answers to AppendEntries.
+type heardAnswers struct{ count atomic.Int32 }
+
+func (h *heardAnswers) answerAppend(*AppendEntriesResponse) { h.count.Add(1) }

@@ -58,6 +58,7 @@ func (l *eventLoop) listen(while func() bool) {
 				l.raft.leader = "" // silent, for whoever asks and for those who want a vote
 				l.publish()
 			}
+			l.inquire()
 			l.lastContact = time.Now()
 			silence = l.electionTimeout()
 			timer.Reset(silence)
@@ -87,7 +88,7 @@ func (l *eventLoop) mayCampaign() bool {
 // heardLeader takes notice of a valid message of the leader.
 func (l *eventLoop) heardLeader() {
 	now := time.Now()
-	l.summoned = false
+	l.summoned = 0
 	if silent := now.Sub(l.lastContact); l.events.listens(ElectionTimeoutThresholdEventType) &&
 		silent > time.Duration(float64(l.settings.electionTimeout())*ElectionTimeoutThresholdPercent) {
 		l.events.dispatch(ElectionTimeoutThresholdEventType, silent, nil)

@@ -45,6 +45,9 @@ func (o *office) part(before, after *configuration) {
 // farewell takes an answer of a server that is no member, or was one before: a
 // member that was removed needs no more than to know it.
 func (o *office) farewell(a *ack) {
+	if a.response.Refused != refusedNot {
+		return
+	}
 	o.departed = slices.DeleteFunc(o.departed, func(d departed) bool {
 		from := a.response.StoreID
 		return d.name == a.name && d.incarnation == a.incarnation && a.response.commitIndex >= d.index &&
@@ -79,4 +82,34 @@ func (o *office) served(c *configuration, name string) *member {
 		}
 	}
 	return nil
+}
+
+// inquire asks the voters whether this server still belongs to the cluster. One
+// that may not stand, a learner or one whose log begins behind its removal, hears
+// it from no vote that it is refused, and of a leader that has given it up nothing
+// either. The question is a request for a pre-vote in term 0: nobody grants that,
+// and nobody is disturbed by it.
+func (l *eventLoop) inquire() {
+	r := l.raft
+	if r.clusterID == 0 || r.electable() || r.removed() {
+		return
+	}
+	l.inquiry = newElection(r, true)
+	l.inquiry.term = 0
+	l.askVoters(l.ctx, l.inquiry)
+}
+
+// informed takes a voter's answer to inquire. It is about what this server knew
+// when it asked: it counts only if that has not changed.
+func (l *eventLoop) informed(a *voteAnswer) {
+	r, e := l.raft, l.inquiry
+	if e == nil || a.election != e || r.role != Follower || r.leader != "" || e.configuration != r.configuration() {
+		return
+	}
+	if a.response.Refused != refusedRemoved || a.response.From != "" && a.response.From != a.voter {
+		return
+	}
+	if e.dismissed(a.voter, a.response.StoreID); e.over() {
+		r.dismissed, l.inquiry = true, nil
+	}
 }

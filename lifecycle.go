@@ -11,9 +11,11 @@ import (
 // lifecycle is which run a server is in. Changes take turns by a token in a
 // channel rather than a mutex, because Init reads the disk and applies.
 type lifecycle struct {
-	turn  chan struct{} // holds a token while Init, Start or Stop is at work
+	turn  chan struct{} // holds a token while Init, Start, Stop or LoadSnapshot is at work
 	run   atomic.Pointer[run]
 	state atomic.Int32 // of the run: its phase
+	// loading is the goroutine that calls Recovery for LoadSnapshot, with the turn.
+	loading callerID
 }
 
 // The phases of a run.
@@ -42,8 +44,15 @@ func (c *lifecycle) lockBefore(deadline time.Time) bool {
 	}
 }
 
+// applies reports whether the caller is inside Apply, or inside the state machine
+// that Init or LoadSnapshot waits for.
+func (s *server) applies() bool {
+	r := s.lifecycle.run.Load()
+	return r != nil && r.applier.inside.isCaller() || s.lifecycle.loading.isCaller()
+}
+
 func (s *server) Init() error {
-	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+	if s.applies() {
 		return ErrReentrant
 	}
 	s.lifecycle.lock()
@@ -121,7 +130,7 @@ func (s *server) calledBack(r *run) bool {
 }
 
 func (s *server) Start() error {
-	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
+	if s.applies() {
 		return ErrReentrant
 	}
 	s.lifecycle.lock()

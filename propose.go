@@ -205,6 +205,9 @@ func (s *server) reform(c *change) error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
 		return r.applier.intend(c)
 	}
+	if s.lifecycle.loading.isCaller() {
+		return ErrReentrant
+	}
 	s.options.logger.Debug("raft: asked to change a member", "server", s.name, "leave", c.leave, "member", c.name, "address", c.connectionString)
 	ask := func(l *eventLoop) {
 		if l.holds(c) {

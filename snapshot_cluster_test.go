@@ -135,3 +135,61 @@ func TestLoadSnapshotOfAFreshServer(t *testing.T) {
 	require.NoError(t, s.LoadSnapshot())
 	s.Stop()
 }
+
+// callingMachine calls the server back from Recovery.
+type callingMachine struct {
+	*journal
+	call func()
+}
+
+func (m *callingMachine) Recovery(state []byte) error {
+	if m.call != nil {
+		m.call()
+	}
+	return m.journal.Recovery(state)
+}
+
+// Nothing that Recovery calls waits for the LoadSnapshot, or Init, that waits for it.
+func TestRecoveryCallsTheServer(t *testing.T) {
+	inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		var machine *callingMachine
+		c.machine = func(j *journal) StateMachine {
+			machine = &callingMachine{journal: j}
+			return machine
+		}
+		require.NoError(t, c.Bootstrap(c.ctx))
+		c.put("a")
+		s := c.leader()
+		require.NoError(t, s.TakeSnapshot())
+		command := &testCommand{"b"}
+		// Init does not restore what LoadSnapshot has restored.
+		for _, restore := range []func() error{s.Init, s.LoadSnapshot} {
+			for name, call := range map[string]func() error{
+				"AddPeer":    func() error { return s.AddPeer("x", "") },
+				"RemovePeer": func() error { return s.RemovePeer("s1") },
+				"Init":       s.Init,
+				"Start":      s.Start,
+			} {
+				var err error
+				machine.call = func() { err = call() }
+				s.Stop()
+				machine.forget()
+				require.NoError(t, restore(), name)
+				require.Equal(t, ErrReentrant, err, name)
+			}
+		}
+		s.Stop()
+		machine.forget()
+		machine.call = func() {
+			require.Equal(t, ErrReentrant, s.LoadSnapshot())
+			require.Equal(t, StopError, s.TakeSnapshot())
+			_, err := s.Do(command)
+			require.Equal(t, StopError, err)
+			s.FlushCommitIndex()
+			s.Stop()
+		}
+		require.NoError(t, s.LoadSnapshot())
+		machine.call = nil
+		require.NoError(t, s.Start())
+	})
+}

@@ -31,6 +31,9 @@ func (s *server) LoadSnapshot() error {
 	if r := s.lifecycle.run.Load(); r != nil && (r.applier.inside.isCaller() || s.lifecycle.state.Load() != phaseStopped) {
 		return nil // Init has restored it
 	}
+	if s.lifecycle.loading.isCaller() {
+		return ErrReentrant
+	}
 	s.lifecycle.lock()
 	defer s.lifecycle.unlock()
 	switch s.lifecycle.state.Load() {
@@ -78,7 +81,10 @@ func (s *server) loadSnapshot(label snapshot.Label) error {
 	if err != nil {
 		return err
 	}
-	if err := recoverMachine(s.stateMachine, file); err != nil {
+	s.lifecycle.loading.enter(goroutineID())
+	err = recoverMachine(s.stateMachine, file)
+	s.lifecycle.loading.leave()
+	if err != nil {
 		return fmt.Errorf("raft: restoring the snapshot at %d: %w", label.Index, err)
 	}
 	s.restored.Store(&loadedSnapshot{file.Info(), cluster})

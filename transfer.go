@@ -14,15 +14,17 @@ func (l *eventLoop) timeoutNow(c *timeoutNowCall) {
 	r := l.raft
 	stands, refused := r.timeoutNow(c.req)
 	stands = stands && !l.halted && l.mayCampaign()
+	if stands {
+		// The term begins here and now: what the leader sent before may come after,
+		// in the same turn, and must not make a follower of who has said that it stands.
+		r.campaign()
+		l.summoned = r.term
+	}
 	response := &TimeoutNowResponse{
 		Term: r.term, Success: stands, Refused: refused, ClusterID: r.clusterID, From: r.name, StoreID: r.storeID,
 	}
 	if refused != refusedNot {
 		l.countRefusal(refused, c.req.LeaderName)
-	}
-	if stands {
-		r.role, r.leader = Candidate, ""
-		l.summoned = true
 	}
 	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
 }
@@ -35,7 +37,9 @@ func (l *eventLoop) abdicate() {
 	r := l.raft
 	req := TimeoutNowRequest{Term: r.term, LeaderName: r.name, ClusterID: r.clusterID, StoreID: r.storeID}
 	if successors := l.office.successors(r.configuration()); len(successors) > 0 {
-		l.call(l.ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
+		// A server that was removed is often stopped as soon as it knows.
+		ctx := context.WithoutCancel(l.ctx)
+		l.call(ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
 			if t, ok := t.(TransferTransporter); ok {
 				handOver(ctx, t, l.server, req, successors)
 			}
