@@ -214,16 +214,16 @@ func (a *applier) intend(c *change) error {
 	if !a.applying {
 		return ErrReentrant
 	}
-	next, known := a.cluster, true
 	if c.leave {
-		next, known = a.cluster.remove(a.context.index, c.name)
+		next, known := a.cluster.remove(a.context.index, c.name)
+		if !known {
+			return peerNotFound(c.name)
+		}
+		a.cluster = next
 	} else {
-		next = a.cluster.add(a.context.index, c.name, c.connectionString)
+		a.cluster = a.cluster.add(a.context.index, c.name, c.connectionString)
 	}
-	if !known {
-		return peerNotFound(c.name)
-	}
-	a.cluster, a.requeued = next, true
+	a.requeued = true
 	return nil
 }
 

@@ -53,6 +53,7 @@ type eventLoop struct {
 	refusals    uint64                   // requests that were not for this server
 	asking      map[string]*atomic.Int32 // calls for votes and the like under way, by member
 	joins       []chan error             // that wait for this server to be a member
+	settled     []*change                // that are committed, to be answered at the end of the turn
 	snapshots   []keptSnapshot           // the newest first
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	taken       []any                    // scratch of turn
@@ -133,10 +134,13 @@ func (l *eventLoop) flush() {
 		l.lead()
 	}
 	l.save()
-	l.keep()
 	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
-	l.commit()
+	now := l.commit()
 	l.publish()
+	// Whoever is answered finds in the server what the answer says.
+	l.keep()
+	l.answerChanges()
+	l.apply(now)
 }
 
 // want returns the order of this turn, for a decision to add to.
@@ -230,11 +234,15 @@ func (l *eventLoop) truncated(index uint64) {
 // keep keeps the promises whose orders are durable.
 func (l *eventLoop) keep() { l.promises.keep(l.written) }
 
-// commit gives the applier what has been committed, and its callers with it.
-func (l *eventLoop) commit() {
+// commit settles what has been committed in this turn; it returns what is to be
+// applied, which is nothing if its index is 0.
+func (l *eventLoop) commit() committed {
 	commit := l.raft.commitIndex
+	if l.incoming != nil && l.incoming.label.Index <= commit {
+		l.dropIncoming() // the log has gone past it
+	}
 	if commit == l.toldCommit {
-		return
+		return committed{}
 	}
 	l.toldCommit = commit
 	mine := l.adopted(commit)
@@ -250,18 +258,25 @@ func (l *eventLoop) commit() {
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
-	// While Apply is slow one range waits, the latest, so that no more of the log
-	// is held in memory for it than the tail.
-	now := committed{index: commit, view: l.view(), proposals: mine}
+	return committed{index: commit, view: l.view(), proposals: mine}
+}
+
+// apply gives the applier what has been committed, and its callers with it. While
+// Apply is slow one range waits, the latest, so that no more of the log is held in
+// memory for it than the tail.
+func (l *eventLoop) apply(now committed) {
+	if now.index == 0 {
+		return
+	}
 	if !l.applier.ranges.merge(now, func(last *committed) bool {
 		if !last.entries() {
 			return false
 		}
 		last.index, last.view = now.index, now.view
-		last.proposals = append(last.proposals, mine...)
+		last.proposals = append(last.proposals, now.proposals...)
 		return true
 	}) {
-		failAll(mine, StopError)
+		failAll(now.proposals, StopError)
 	}
 	l.committedJoins()
 }

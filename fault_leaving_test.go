@@ -150,3 +150,15 @@ func TestRemovedBySnapshot(t *testing.T) {
 		require.Equal(t, leader, c.Leader())
 	})
 }
+
+// A leader that is stopped as soon as its removal is told hands over all the same.
+func TestFault075_RemovedLeaderIsStoppedAtOnce(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		old := c.leader().Name()
+		c.leave(old)
+		c.Stop(old)
+		c.within(testElection/10, "another leader", func() bool { return c.Leader() != nil })
+		c.put("x")
+		c.converge()
+	})
+}

@@ -142,17 +142,20 @@ func TestFault081_WipedServerJoinsBeforeItIsNoticed(t *testing.T) {
 				c.converge()
 				require.Equal(t, []string{"x", "y"}, c.journal(wiped).values())
 			})
-			// By AddPeer from inside Apply too.
-			for _, inside := range []bool{false, true} {
+			// By AddPeer too, from inside Apply or in the same term of office.
+			for _, way := range []string{"join", "inside", "outside"} {
 				inReformingCluster(t, 3, options, func(c *reforming) {
 					leader, wiped := c.leader(), c.followers()[0]
 					c.Stop(wiped)
 					require.NoError(t, c.Wipe(wiped))
-					if inside {
-						c.put("add " + wiped)
-					} else {
+					switch way {
+					case "join":
 						_, err := leader.Do(&DefaultJoinCommand{Name: wiped, ConnectionString: c.ConnectionString(wiped)})
 						require.NoError(t, err)
+					case "inside":
+						c.put("add " + wiped)
+					case "outside":
+						require.NoError(t, leader.AddPeer(wiped, c.ConnectionString(wiped)))
 					}
 					require.NoError(t, c.Start(wiped))
 					c.within(20*testElection, "it to vote again", func() bool {

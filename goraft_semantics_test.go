@@ -48,6 +48,7 @@ func TestGoraftLife(t *testing.T) {
 		require.EqualError(t, s.Start(), "raft.Server: Server already running[leader]")
 		_, err = s.Do(&tick{N: 1})
 		require.NoError(t, err)
+		synctest.Wait()
 		require.Equal(t, "Name: a, State: leader, Term: 1, CommitedIndex: 2 ", s.GetState())
 		require.Equal(t, "tick", s.LastCommandName())
 		require.False(t, s.IsLogEmpty())

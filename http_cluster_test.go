@@ -43,10 +43,56 @@ func TestHTTPCluster(t *testing.T) {
 			_, _ = servers[0].Do(&DefaultJoinCommand{Name: "n0", ConnectionString: peers[0].ConnectionString})
 		}
 		replicate(t, servers, transporters)
+		if round == 1 {
+			removeLeader(t, servers)
+		}
 		for _, s := range servers {
 			s.Stop()
 		}
 		noStreams(t)
+	}
+}
+
+// removeLeader has the leader remove itself, while no election timer ends: only
+// its word to stand makes another one lead.
+func removeLeader(t *testing.T, servers []Server) {
+	t.Helper()
+	for _, s := range servers {
+		s.SetElectionTimeout(time.Hour)
+	}
+	var old Server
+	wait(t, "a leader that answers", func() bool {
+		for _, s := range servers {
+			if _, err := s.Do(&DefaultLeaveCommand{Name: s.Name()}); err == nil {
+				old = s
+				return true
+			}
+		}
+		return false
+	})
+	wait(t, "another leader", func() bool {
+		for _, s := range servers {
+			if _, err := s.Do(NOPCommand{}); err == nil && s != old {
+				return true
+			}
+		}
+		return false
+	})
+	wait(t, "word of the removal", func() bool { return old.Err() == ErrRemoved })
+}
+
+// wait waits until the condition holds.
+func wait(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(4 * patience)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("no %s", what)
+		}
 	}
 }
 

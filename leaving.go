@@ -45,6 +45,9 @@ func (o *office) part(before, after *configuration) {
 // farewell takes an answer of a server that is no member, or was one before: a
 // member that was removed needs no more than to know it.
 func (o *office) farewell(a *ack) {
+	if a.response.Refused != refusedNot {
+		return
+	}
 	o.departed = slices.DeleteFunc(o.departed, func(d departed) bool {
 		from := a.response.StoreID
 		return d.name == a.name && d.incarnation == a.incarnation && a.response.commitIndex >= d.index &&

@@ -69,10 +69,10 @@ func (l *eventLoop) request(c *change) {
 func (l *eventLoop) change() {
 	o, r := l.office, l.raft
 	if o.current != nil && o.current.index <= r.commitIndex {
-		o.current.done <- nil
+		l.settled = append(l.settled, o.current)
 		o.current = nil
 	}
-	for r.mayConfigure(o.start) {
+	for r.mayConfigure(o.start) && !l.stopping() {
 		switch {
 		case o.leaving:
 			l.log.Info("raft: leader was removed", "term", r.term)
@@ -88,6 +88,14 @@ func (l *eventLoop) change() {
 			return
 		}
 	}
+}
+
+// answerChanges answers the changes that were committed in this turn.
+func (l *eventLoop) answerChanges() {
+	for _, c := range l.settled {
+		c.done <- nil
+	}
+	l.settled = l.settled[:0]
 }
 
 // carryOut appends the configuration that the change asks for, if it differs. It

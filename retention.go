@@ -75,6 +75,20 @@ func (l *eventLoop) removeOthers(index uint64) {
 	})...)
 }
 
+// unsound takes notice that the file of a snapshot is damaged. The one before it does
+// as well for who needs one, because the log reaches back to it; and the applier
+// takes another one in its place.
+func (l *eventLoop) unsound(info snapshot.Info) {
+	i := slices.IndexFunc(l.snapshots, func(s keptSnapshot) bool { return s.Label == info.Label && s.ID == info.ID })
+	if i < 0 {
+		return
+	}
+	if len(l.snapshots) > 1 {
+		l.snapshots = slices.Delete(slices.Clone(l.snapshots), i, i+1)
+	}
+	l.retake()
+}
+
 // remove deletes the files of snapshots, in time.
 func (l *eventLoop) remove(labels ...snapshot.Label) {
 	if len(labels) == 0 {

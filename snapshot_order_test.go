@@ -165,3 +165,23 @@ func TestSnapshotThatIsOvertakenByAnother(t *testing.T) {
 		require.EqualValues(t, 100, info.ID, "taken again, though nothing was applied")
 	})
 }
+
+// The newest file of a leader may rot. Its followers must not wait for the next one.
+func TestSnapshotOfALeaderRots(t *testing.T) {
+	for _, bit := range []int64{8 * 20, 8 * 2000} { // in the header, in the state
+		inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+			away := c.followers()[0]
+			c.Stop(away)
+			for range 2 {
+				c.puts("a", 1, 210)
+				require.NoError(t, c.leader().TakeSnapshot())
+			}
+			leader := c.leader().(*server)
+			c.within(testElection, "compaction", func() bool { return leader.Status().FirstIndex > 1 })
+			newest := leader.lifecycle.run.Load().snapshots.Labels()[0]
+			require.NoError(t, c.node(leader.Name()).disk.Load().FlipBit(leader.SnapshotPath(newest.Index, newest.Term), bit))
+			require.NoError(t, c.Start(away))
+			c.converge()
+		})
+	}
+}

@@ -52,10 +52,11 @@ func (s *sender) delivered(index uint64) {
 // sender only.
 type shipment struct {
 	*sender
-	info snapshot.Info
-	rand *rand.Rand
-	room int64 // bytes that the next call carries
-	lost int64 // where the last piece that got no answer began, -1 if there is none
+	info  snapshot.Info
+	rand  *rand.Rand
+	room  int64 // bytes that the next call carries
+	lost  int64 // where the last piece that got no answer began, -1 if there is none
+	whole bool  // the peer has had all of the file
 }
 
 // run sends the file until the peer has it in force, whatever breaks meanwhile:
@@ -65,9 +66,7 @@ type shipment struct {
 func (p *shipment) run() uint64 {
 	file, err := p.snapshots.Read(p.info.Label)
 	if err != nil {
-		p.log.Error("raft: reading a snapshot", "index", p.info.Index, "error", err)
-		p.pause()
-		return 0
+		return p.unsound(err)
 	}
 	defer file.Close()
 	p.info = file.Info() // a received file may have taken the place of one that was taken here
@@ -87,7 +86,18 @@ func (p *shipment) run() uint64 {
 		if newest := p.view.Load().snapshot; response.Offset == 0 && attempt > 0 && newest.Index > p.info.Index {
 			return 0
 		}
-		if p.resume(file, int64(response.Offset)) {
+		if response.Offset == 0 && p.whole {
+			// The peer had all of it, and threw it away: what was wrong with it?
+			if _, err := p.snapshots.Verify(p.info.Label); err != nil {
+				return p.unsound(err)
+			}
+			p.whole = false
+		}
+		done, err := p.resume(file, int64(response.Offset))
+		switch {
+		case err != nil:
+			return p.unsound(err)
+		case done:
 			return p.info.Index
 		}
 	}
@@ -95,7 +105,7 @@ func (p *shipment) run() uint64 {
 }
 
 // resume goes on at an offset, with smaller pieces if the last one was lost.
-func (p *shipment) resume(file *snapshot.Reader, offset int64) bool {
+func (p *shipment) resume(file *snapshot.Reader, offset int64) (bool, error) {
 	if offset <= p.lost {
 		p.room = max(p.room/2, leastPieceBytes)
 	}
@@ -103,34 +113,46 @@ func (p *shipment) resume(file *snapshot.Reader, offset int64) bool {
 	return p.send(file, offset)
 }
 
+// unsound tells the event loop of a file that cannot be read or is damaged.
+func (p *shipment) unsound(err error) uint64 {
+	if p.ctx.Err() == nil {
+		p.log.Error("raft: reading a snapshot", "index", p.info.Index, "error", err)
+		info := p.info
+		p.inbox.put(control(func(l *eventLoop) { l.unsound(info) }))
+		p.pause()
+	}
+	return 0
+}
+
 // send sends the file from offset on, and reports whether the peer has it in
-// force.
-func (p *shipment) send(file *snapshot.Reader, offset int64) bool {
+// force. The error is that of the file.
+func (p *shipment) send(file *snapshot.Reader, offset int64) (bool, error) {
 	buffer := make([]byte, min(maxPieceBytes, p.info.Size)) // its own: a call that was given up may still hold the last one
 	for offset < p.info.Size && p.ctx.Err() == nil {
 		b := buffer[:min(p.room, p.info.Size-offset)]
 		if _, err := file.ReadAt(b, offset); err != nil {
-			p.log.Error("raft: reading a snapshot", "index", p.info.Index, "error", err)
-			return false
+			return false, err
 		}
 		began := time.Now()
 		response := p.piece(b, offset)
-		if response == nil {
-			p.lost = offset
-			return false
-		}
-		if time.Since(began) < p.patience()/2 {
+		if response != nil && time.Since(began) < p.patience()/2 {
 			p.room = min(2*p.room, maxPieceBytes)
 		}
-		if response.CommitIndex >= p.info.Index {
-			return true
+		switch {
+		case response == nil:
+			p.lost = offset
+			return false, nil
+		case response.CommitIndex >= p.info.Index:
+			return true, nil
+		case int64(response.Offset) == p.info.Size:
+			p.whole = true // and is looked at, or was
 		}
 		if !response.Success {
-			return false
+			return false, nil
 		}
 		offset += int64(len(b))
 	}
-	return false
+	return false, nil
 }
 
 // offer tells the peer of the snapshot and hears how much of it is there.

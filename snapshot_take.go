@@ -2,7 +2,6 @@ package raft
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +11,10 @@ import (
 
 // Errors of TakeSnapshot, with goraft's texts.
 var (
+	//lint:ignore ST1005 goraft's text
 	errNoStateMachine = errors.New("Snapshot: Cannot create snapshot. Missing state machine.")
-	errSnapshotBusy   = errors.New("Snapshot: Last snapshot is not finished.")
+	//lint:ignore ST1005 goraft's text
+	errSnapshotBusy = errors.New("Snapshot: Last snapshot is not finished.")
 )
 
 // logSize is an amount of log.
@@ -70,6 +71,17 @@ func (s *server) TakeSnapshot() error {
 		return err
 	case <-r.ended:
 		return StopError
+	}
+}
+
+// retake has a snapshot taken although there is one of the last entry, perhaps.
+func (r *run) retake() {
+	if r.server.stateMachine == nil || !r.saving.CompareAndSwap(false, true) {
+		return
+	}
+	r.applier.saved.Store(new(savedState))
+	if !r.applier.ranges.put(committed{save: make(chan error, 1)}) {
+		r.saving.Store(false)
 	}
 }
 
@@ -185,7 +197,8 @@ func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, e
 	if err != nil {
 		return snapshot.Info{}, errors.Join(err, releaseView(view))
 	}
-	if err = writeView(view, untilStop{r.ctx, w}); err == nil {
+	w.Until(r.unlessStopped)
+	if err = writeView(view, w); err == nil {
 		err = w.Finish()
 	}
 	if err == nil && !r.flush() {
@@ -201,18 +214,12 @@ func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, e
 	return info, err
 }
 
-// untilStop is a writer that fails once the server stops.
-type untilStop struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-// Write is io.Writer's.
-func (u untilStop) Write(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, StopError
+// unlessStopped returns StopError once the server stops.
+func (r *run) unlessStopped() error {
+	if r.ctx.Err() != nil {
+		return StopError
 	}
-	return u.w.Write(p)
+	return nil
 }
 
 // snapshotFailed tells that there is no new snapshot: the log grows meanwhile.

@@ -169,6 +169,7 @@ func (r *run) collect(ctx context.Context, in *incoming) (snapshot.Info, error) 
 	if err != nil {
 		return snapshot.Info{}, err
 	}
+	file.Until(ctx.Err)
 	for file.Offset() < in.size {
 		select {
 		case p := <-in.pieces:
@@ -213,6 +214,7 @@ func (r *run) writeWhole(in *incoming) (snapshot.Info, error) {
 	if err != nil {
 		return snapshot.Info{}, err
 	}
+	w.Until(r.unlessStopped)
 	if _, err = w.Write(in.whole.state); err == nil {
 		err = w.Finish()
 	}
@@ -341,11 +343,11 @@ func (s *server) SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *Snapshot
 	if req.SnapshotID == 0 {
 		copied.State = bytes.Clone(req.State) // the caller's again, whenever this returns
 	}
-	r := s.lifecycle.run.Load()
 	grant := await(s, func(answer chan *recoveryGrant) any { return &recoveryCall{&copied, answer} })
 	if grant == nil {
 		return nil
 	}
+	r := s.lifecycle.run.Load()
 	response, in := grant.response, grant.into
 	if in == nil {
 		return response

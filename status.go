@@ -10,7 +10,8 @@ type Status struct {
 	Term   uint64 `json:"term"`
 	Leader string `json:"leader"`
 	// Ready says that this server leads and has applied an entry of its own
-	// term, and with it everything that was committed before.
+	// term, and with it everything that was committed before. It does not while
+	// the leader removes itself.
 	Ready       bool   `json:"ready"`
 	VotedFor    string `json:"votedFor"`
 	CommitIndex uint64 `json:"commitIndex"`

@@ -37,7 +37,9 @@ func (l *eventLoop) abdicate() {
 	r := l.raft
 	req := TimeoutNowRequest{Term: r.term, LeaderName: r.name, ClusterID: r.clusterID, StoreID: r.storeID}
 	if successors := l.office.successors(r.configuration()); len(successors) > 0 {
-		l.call(l.ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
+		// A server that was removed is often stopped as soon as it knows.
+		ctx := context.WithoutCancel(l.ctx)
+		l.call(ctx, l.busy(successors[0].name), func(ctx context.Context, t Transporter) {
 			if t, ok := t.(TransferTransporter); ok {
 				handOver(ctx, t, l.server, req, successors)
 			}

@@ -20,6 +20,7 @@ type draft struct {
 	name     string // the temporary one
 	file     vfs.File
 	unsynced int64 // bytes written since the last sync
+	stop     func() error
 
 	// mu is never held across I/O.
 	mu struct {
@@ -80,12 +81,20 @@ func (d *draft) refuse(why error) error {
 	return why
 }
 
-// stopped says that the draft was aborted during a call.
+// Until has the calls that write, or read back, fail with the first error of stop,
+// which they ask for between two blocks. It must be called before them.
+func (d *draft) Until(stop func() error) { d.stop = stop }
+
+// stopped says that the draft was aborted during a call, or is to be.
 func (d *draft) stopped() error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.mu.aborted {
+	aborted := d.mu.aborted
+	d.mu.Unlock()
+	switch {
+	case aborted:
 		return ErrOver
+	case d.stop != nil:
+		return d.stop()
 	}
 	return nil
 }
