@@ -88,6 +88,18 @@ func TestFault076_TheOtherOfTwoCanLead(t *testing.T) {
 	})
 }
 
+// A leader that is stopped as soon as its removal is told hands over all the same.
+func TestFault075_RemovedLeaderIsStoppedAtOnce(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		old := c.leader().Name()
+		c.leave(old)
+		c.Stop(old)
+		c.within(testElection/10, "another leader", func() bool { return c.Leader() != nil })
+		c.put("x")
+		c.converge()
+	})
+}
+
 // A server that is away while it is removed, for longer than the leader waits for
 // it, hears of that when it is back, whatever is left of what it was: nobody
 // stands for that, and no term is lost.
@@ -148,17 +160,5 @@ func TestRemovedBySnapshot(t *testing.T) {
 		c.within(5*testElection, "it to know again", func() bool { return c.Server(gone).Err() == ErrRemoved })
 		c.put("y")
 		require.Equal(t, leader, c.Leader())
-	})
-}
-
-// A leader that is stopped as soon as its removal is told hands over all the same.
-func TestFault075_RemovedLeaderIsStoppedAtOnce(t *testing.T) {
-	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
-		old := c.leader().Name()
-		c.leave(old)
-		c.Stop(old)
-		c.within(testElection/10, "another leader", func() bool { return c.Leader() != nil })
-		c.put("x")
-		c.converge()
 	})
 }

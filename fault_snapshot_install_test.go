@@ -34,12 +34,12 @@ func TestFault084_OneInstallOverADivergentTail(t *testing.T) {
 					c.Heal()
 					c.converge()
 					require.Equal(t, 1, c.journal(old).recovered)
-					require.Len(t, calls.pieces, 1)
+					require.Len(t, calls.sent(), 1)
 					c.puts("c", 1, 20)
 					c.pass(10 * testElection)
 					c.converge()
 					require.Equal(t, 1, c.journal(old).recovered)
-					require.Len(t, calls.pieces, 1)
+					require.Len(t, calls.sent(), 1)
 					require.NotContains(t, c.journal(old).values(), "lost0")
 					require.NoError(t, c.Restart(old))
 					c.converge()
@@ -94,13 +94,13 @@ func TestFault085_LateAndDuplicateSnapshots(t *testing.T) {
 			before := server.Status()
 			applied := c.journal(behind).entries()
 			for range 2 {
-				for _, offer := range calls.offers {
+				for _, offer := range calls.offered() {
 					again := *offer
 					answer := server.RequestSnapshot(&again)
 					require.False(t, answer.Success, during)
 					require.Equal(t, before.CommitIndex, answer.CommitIndex, during)
 				}
-				for _, piece := range calls.pieces {
+				for _, piece := range calls.sent() {
 					again := *piece
 					answer := server.SnapshotRecoveryRequest(&again)
 					require.Equal(t, before.CommitIndex, answer.CommitIndex, during)
@@ -168,8 +168,8 @@ func TestFault086_SnapshotOfADeposedLeader(t *testing.T) {
 	inBehind(t, ClusterOptions{}, nil, func(c *clusterTest, leader, behind, third string) {
 		calls := c.watchSnapshots(isPiece)
 		c.Heal()
-		c.within(10*testElection, "a piece", func() bool { return len(calls.pieces) > 0 })
-		offer, piece := *calls.offers[0], *calls.pieces[0]
+		c.within(10*testElection, "a piece", func() bool { return len(calls.sent()) > 0 })
+		offer, piece := *calls.offered()[0], *calls.sent()[0]
 
 		// Another leader, in a later term.
 		c.Isolate(leader)
@@ -198,7 +198,7 @@ func TestFault086_SnapshotOfADeposedLeader(t *testing.T) {
 			require.Equal(t, third, c.Server(behind).Leader(), what)
 		}
 		require.Zero(t, c.journal(behind).recovered)
-		calls.lose = nil
+		calls.losing(nil)
 		c.Heal()
 		c.converge()
 	})
@@ -220,16 +220,16 @@ func TestFault087_OfferThenSilence(t *testing.T) {
 				})
 				c.Heal()
 				c.within(testElection, "the offer", func() bool { return c.Server(behind).State() == Snapshotting })
-				c.within(100*testElection, "the pieces", func() bool { return sent > pieces })
-				require.NotEmpty(t, calls.offers)
+				c.within(100*testElection, "the pieces", func() bool { return len(calls.sent()) > pieces })
+				require.NotEmpty(t, calls.offered())
 
 				// The leader dies. The two that are left are a majority, and only one of
 				// them has the log for it.
 				c.Crash(leader)
-				calls.lose = isPiece
+				calls.losing(isPiece)
 				c.within(10*testElection, "another leader", func() bool { return c.Leader() != nil })
 				require.Equal(t, third, c.leader().Name())
-				calls.lose = nil
+				calls.losing(nil)
 				c.converge() // by the third one's log
 				c.within(3*testElection, "the end of it", func() bool { return c.Server(behind).State() != Snapshotting })
 				require.NoError(t, c.Start(leader))

@@ -124,7 +124,7 @@ func TestFault133_StopDuringATransfer(t *testing.T) {
 						c.slowSnapshotFiles(behind, 3*time.Millisecond)
 						calls := c.watchSnapshots(nil)
 						c.Heal()
-						c.within(time.Minute, "the offer", func() bool { return len(calls.offers) > 0 })
+						c.within(time.Minute, "the offer", func() bool { return len(calls.offered()) > 0 })
 						c.pass(time.Duration(after) * time.Millisecond)
 						for _, name := range map[string][]string{"sender": {leader}, "receiver": {behind}, "both": {leader, behind}}[side] {
 							start := time.Now()

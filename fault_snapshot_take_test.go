@@ -262,10 +262,10 @@ func TestFault089_WritingFails(t *testing.T) {
 func TestFault089_AutomaticSnapshotsGoOn(t *testing.T) {
 	options := ClusterOptions{Options: []Option{WithSnapshotTrigger(100, 0)}}
 	inCluster(t, 1, options, func(c *clusterTest) {
-		attempts, broken := 0, true
+		var attempts, healthy atomic.Int64
 		c.saving = func(string) error {
-			attempts++
-			if broken {
+			attempts.Add(1)
+			if healthy.Load() == 0 {
 				return syscall.ENOSPC
 			}
 			return nil
@@ -273,18 +273,18 @@ func TestFault089_AutomaticSnapshotsGoOn(t *testing.T) {
 		require.NoError(t, c.Bootstrap(c.ctx))
 		s := c.Server("s1")
 		c.puts("a", 1, 300)
-		require.GreaterOrEqual(t, attempts, 15)
-		require.LessOrEqual(t, attempts, 25)
+		require.GreaterOrEqual(t, attempts.Load(), int64(15))
+		require.LessOrEqual(t, attempts.Load(), int64(25))
 		require.NotEmpty(t, s.Status().SnapshotError)
-		broken = false
+		healthy.Store(1)
 		c.puts("b", 1, 11)
 		c.pass(time.Millisecond)
 		require.Empty(t, s.Status().SnapshotError)
 		require.Len(t, c.snapshots("s1"), 1)
-		attempts = 0
+		attempts.Store(0)
 		c.puts("c", 1, 250)
 		c.pass(time.Millisecond)
-		require.Equal(t, 2, attempts)
+		require.EqualValues(t, 2, attempts.Load())
 		require.Len(t, c.snapshots("s1"), 2)
 	})
 }

@@ -91,7 +91,7 @@ func TestFault091_CatchUpEnds(t *testing.T) {
 		require.Equal(t, 1, c.journal(behind).recovered)
 		stop()
 		c.converge()
-		require.Less(t, calls.bytes, uint64(2*3<<20))
+		require.Less(t, calls.bytes(), uint64(2*3<<20))
 		require.Equal(t, leader, c.leader().Name())
 
 		// What was kept for it goes with the next snapshot.
@@ -110,8 +110,8 @@ func TestFault091_HeldLogIsBounded(t *testing.T) {
 	inBehind(t, options, nil, func(c *clusterTest, leader, behind, _ string) {
 		calls := c.watchSnapshots(isPiece)
 		c.Heal()
-		c.within(10*testElection, "a piece", func() bool { return len(calls.pieces) > 0 })
-		sent := calls.offers[0].LastIndex
+		c.within(10*testElection, "a piece", func() bool { return len(calls.sent()) > 0 })
+		sent := calls.offered()[0].LastIndex
 		c.puts("c", 1, 400)
 		require.Equal(t, sent+1, c.leader().Status().FirstIndex)
 		require.Len(t, c.snapshots(leader), keptSnapshots+1)
@@ -119,7 +119,7 @@ func TestFault091_HeldLogIsBounded(t *testing.T) {
 		c.pass(testElection)
 		require.Greater(t, c.leader().Status().FirstIndex+NumberOfLogEntriesAfterSnapshot+100, c.leader().Status().LastIndex)
 		require.Len(t, c.snapshots(leader), keptSnapshots)
-		calls.lose = nil
+		calls.losing(nil)
 		c.within(30*testElection, "the follower to catch up", func() bool {
 			return c.Server(behind).Status().LastApplied == c.leader().Status().CommitIndex
 		})
@@ -137,7 +137,7 @@ func TestFault091_SlowLink(t *testing.T) {
 		c.within(2*time.Minute, "the follower to catch up", func() bool { return c.Server(behind).Status().SnapshotIndex > 0 })
 		c.converge()
 		require.Equal(t, leader, c.leader().Name())
-		require.Less(t, calls.bytes, uint64(4<<20))
+		require.Less(t, calls.bytes(), uint64(4<<20))
 	})
 }
 
@@ -164,7 +164,7 @@ func TestFault091_BrokenAtEachPiece(t *testing.T) {
 					c.Heal()
 					c.within(time.Minute, "the follower to catch up", func() bool { return c.Server(behind).Status().SnapshotIndex > 0 })
 					c.converge()
-					require.Less(t, calls.bytes, uint64(2*ballast))
+					require.Less(t, calls.bytes(), uint64(2*ballast))
 					require.Equal(t, 1, c.journal(behind).recovered)
 					require.Equal(t, leader, c.leader().Name())
 				})
@@ -184,7 +184,7 @@ func TestFault091_BrokenAtEachPiece(t *testing.T) {
 		c.Heal()
 		c.within(time.Minute, "the follower to catch up", func() bool { return c.Server(behind).Status().SnapshotIndex > 0 })
 		c.converge()
-		require.Less(t, calls.bytes, uint64(ballast+ballast/4))
+		require.Less(t, calls.bytes(), uint64(ballast+ballast/4))
 	})
 }
 
@@ -206,7 +206,7 @@ func TestFault091_KilledHalfWay(t *testing.T) {
 
 				calls := c.watchSnapshots(nil)
 				c.Heal()
-				c.within(time.Minute, "half of it", func() bool { return calls.bytes > ballast/2 })
+				c.within(time.Minute, "half of it", func() bool { return calls.bytes() > ballast/2 })
 				require.Equal(t, Snapshotting, c.Server(behind).State())
 				down := map[string]bool{}
 				for _, name := range map[string][]string{
@@ -231,7 +231,7 @@ func TestFault091_KilledHalfWay(t *testing.T) {
 				c.within(time.Minute, "the follower to catch up", func() bool { return c.Server(behind).Status().SnapshotIndex > 0 })
 				c.Heal()
 				c.converge()
-				require.Less(t, calls.bytes, uint64(3*ballast))
+				require.Less(t, calls.bytes(), uint64(3*ballast))
 				require.Equal(t, 1, c.journal(behind).recovered)
 			})
 		})

@@ -68,6 +68,13 @@ func newHTTPServers(t *testing.T, n int, handle func(i int, next http.Handler) h
 // until waits for a condition.
 func (h *httpServers) until(what string, condition func() bool) {
 	h.t.Helper()
+	if !h.wait(condition) {
+		h.t.Fatalf("waiting for %s", what)
+	}
+}
+
+// wait reports whether a condition has come to hold. Any goroutine may call it.
+func (h *httpServers) wait(condition func() bool) bool {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(12 * patience)
@@ -75,9 +82,10 @@ func (h *httpServers) until(what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			h.t.Fatalf("waiting for %s", what)
+			return false
 		}
 	}
+	return true
 }
 
 // do has the leader of the moment carry out a command.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -204,35 +205,60 @@ func (c *clusterTest) compacted(index uint64, prefix string) {
 
 // snapshotCalls is what an interceptor has seen of transfers.
 type snapshotCalls struct {
-	offers  []*SnapshotRequest
-	pieces  []*SnapshotRecoveryRequest
-	bytes   uint64
-	refused int // offers that were answered in the negative
-	lose    func(m MemoryMessage) bool
+	mu     sync.Mutex
+	offers []*SnapshotRequest
+	pieces []*SnapshotRecoveryRequest
+	lose   func(m MemoryMessage) bool
 }
 
 // watchSnapshots notes the snapshot calls that leave, and loses those that lose
 // says.
 func (c *clusterTest) watchSnapshots(lose func(m MemoryMessage) bool) *snapshotCalls {
 	seen := &snapshotCalls{lose: lose}
-	c.Network().Intercept(func(m MemoryMessage) bool {
-		switch message := m.Message.(type) {
-		case *SnapshotRequest:
-			seen.offers = append(seen.offers, message)
-		case *SnapshotRecoveryRequest:
-			seen.pieces = append(seen.pieces, message)
-			seen.bytes += uint64(len(message.State))
-		case *SnapshotResponse:
-			if !message.Success {
-				seen.refused++
-			}
-		case *SnapshotRecoveryResponse:
-		default:
-			return true
-		}
-		return seen.lose == nil || !seen.lose(m)
-	})
+	c.Network().Intercept(seen.intercept)
 	return seen
+}
+
+func (s *snapshotCalls) intercept(m MemoryMessage) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch message := m.Message.(type) {
+	case *SnapshotRequest:
+		s.offers = append(s.offers, message)
+	case *SnapshotRecoveryRequest:
+		s.pieces = append(s.pieces, message)
+	case *SnapshotResponse, *SnapshotRecoveryResponse:
+	default:
+		return true
+	}
+	return s.lose == nil || !s.lose(m)
+}
+
+// offered are the offers so far, sent the pieces, and bytes is what they carried.
+func (s *snapshotCalls) offered() []*SnapshotRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.offers)
+}
+
+func (s *snapshotCalls) sent() []*SnapshotRecoveryRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.pieces)
+}
+
+func (s *snapshotCalls) bytes() (total uint64) {
+	for _, piece := range s.sent() {
+		total += uint64(len(piece.State))
+	}
+	return total
+}
+
+// losing changes which calls are lost.
+func (s *snapshotCalls) losing(lose func(m MemoryMessage) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lose = lose
 }
 
 // isPiece reports whether a message carries a part of a snapshot.
