@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -164,9 +165,9 @@ func TestFault127_LogStaysBounded(t *testing.T) {
 		Options: []Option{WithSnapshotTrigger(1<<40, trigger), WithMaxSegmentBytes(segment), WithMaxEntryBytes(2 * entry)},
 	}, func(c *clusterTest) {
 		c.ctx = context.Background()
-		broken := false
+		var broken atomic.Bool
 		machine := &counter{fail: func() error {
-			if broken {
+			if broken.Load() {
 				return syscall.ENOSPC
 			}
 			return nil
@@ -182,7 +183,7 @@ func TestFault127_LogStaysBounded(t *testing.T) {
 		padding := strings.Repeat("x", entry-100)
 		var most, atEnd int64
 		for minute := range 30 * day {
-			broken = minute/day == 17
+			broken.Store(minute/day == 17)
 			_, err := s.Do(&countCommand{padding})
 			require.NoError(t, err)
 			c.pass(time.Minute)
@@ -190,7 +191,7 @@ func TestFault127_LogStaysBounded(t *testing.T) {
 				bytes, _ := diskUse(t, disk, "/s1/log")
 				most, atEnd = max(most, bytes), bytes
 			}
-			if broken && minute%day == day-1 {
+			if broken.Load() && minute%day == day-1 {
 				require.Contains(t, s.Status().SnapshotError, syscall.ENOSPC.Error())
 				// At each tenth of a trigger, from the first that was due.
 				require.InDelta(t, day*10/256, len(alarms), 12)

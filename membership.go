@@ -1,6 +1,9 @@
 package raft
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // begins reports whether the command, given to a server with an empty log that
 // belongs to no cluster, begins one: it names the server and is no leave. Joins
@@ -41,6 +44,12 @@ var (
 	joined       = []byte("join")
 	left         = []byte("leave")
 )
+
+// changes reports whether the configuration is not what was asked for.
+func (c *change) changes(k *configuration) bool {
+	m := k.find(c.name)
+	return c.leave != (m == nil) || m != nil && m.connectionString != c.connectionString
+}
 
 func (c *change) fail(cause, outcome error) { c.done <- failure(cause, outcome) }
 
@@ -272,11 +281,9 @@ func (l *eventLoop) begunWith(c *configuration) {
 // configuration.
 func (l *eventLoop) outside(c *change) {
 	r := l.raft
-	m := r.configuration().find(c.name)
-	holds := c.leave == (m == nil) && (m == nil || m.connectionString == c.connectionString)
 	switch {
 	case r.clusterID == 0 && r.log.end == 0 && !l.begun:
-		if c.leave && m == nil {
+		if c.leave && r.initial.find(c.name) == nil {
 			c.fail(peerNotFound(c.name), ErrNotApplied)
 			return
 		}
@@ -288,7 +295,10 @@ func (l *eventLoop) outside(c *change) {
 		l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.done <- nil }})
 	case r.role == Leader:
 		l.request(c)
-	case holds && r.configuration().index <= r.commitIndex:
+	case !slices.ContainsFunc(r.configurations, c.changes):
+		// Whichever of them stays. A program that tells its list of members at each
+		// start must get by, too, where all servers were killed before they knew the
+		// last one to be committed: nobody leads then, and nobody will if it gives up.
 		c.done <- nil
 	default:
 		c.fail(NotLeaderError, ErrNotApplied)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/goraft/raft/internal/wal"
 )
@@ -185,21 +184,6 @@ func (s *server) AddPeer(name string, connectionString string) error {
 
 func (s *server) RemovePeer(name string) error { return s.reform(newLeave(name)) }
 
-// holds reports whether a server that does not lead has nothing to ask for: every
-// configuration that may be the one to stay says so already. A program that tells
-// its list of members at each start must get by, too, where all servers were killed
-// before they knew their last configuration to be committed: nobody leads then, and
-// nobody will if it gives up.
-func (l *eventLoop) holds(c *change) bool {
-	if l.raft.role == Leader || l.raft.clusterID == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(l.raft.configurations, func(k *configuration) bool {
-		m := k.find(c.name)
-		return c.leave != (m == nil) || m != nil && m.connectionString != c.connectionString
-	})
-}
-
 // reform carries out a change that was not asked for by Do.
 func (s *server) reform(c *change) error {
 	if r := s.lifecycle.run.Load(); r != nil && r.applier.inside.isCaller() {
@@ -209,13 +193,7 @@ func (s *server) reform(c *change) error {
 		return ErrReentrant
 	}
 	s.options.logger.Debug("raft: asked to change a member", "server", s.name, "leave", c.leave, "member", c.name, "address", c.connectionString)
-	ask := func(l *eventLoop) {
-		if l.holds(c) {
-			c.done <- nil
-		} else {
-			l.outside(c)
-		}
-	}
+	ask := func(l *eventLoop) { l.outside(c) }
 	r, err := s.prepared(ask)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package raft
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -16,7 +17,7 @@ func (r *soakRun) reform(ctx context.Context, command Command) (done bool) {
 			if err == nil {
 				return true
 			}
-			for _, known := range []error{NotLeaderError, StopError, ErrLeadershipLost, ErrNoQuorum, ErrPeerNotFound} {
+			for _, known := range []error{NotLeaderError, StopError, ErrLeadershipLost, ErrLost, ErrNoQuorum, ErrPeerNotFound} {
 				if errors.Is(err, known) {
 					err = nil
 				}
@@ -31,14 +32,19 @@ func (r *soakRun) reform(ctx context.Context, command Command) (done bool) {
 	return false
 }
 
+// joinOf is the command that joins a server.
+func (r *soakRun) joinOf(name string) Command {
+	return &DefaultJoinCommand{Name: name, ConnectionString: r.fleet.address(name)}
+}
+
 // join takes a server into the cluster, on a goroutine of its own: it may have to
 // wait for a leader. It must be done soon after the last fault.
-func (r *soakRun) join(name string, joined func(ctx context.Context)) {
+func (r *soakRun) join(name string, command Command, joined func(ctx context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	r.tasks.Go("join", func() {
 		defer close(ended)
-		if r.reform(ctx, &DefaultJoinCommand{Name: name, ConnectionString: r.fleet.address(name)}) {
+		if r.reform(ctx, command) {
 			joined(ctx)
 		}
 	})
@@ -66,7 +72,7 @@ func joinOne(n *soakNemesis) func() {
 		return nil
 	}
 	node.life.Add(1)
-	r.join(name, func(context.Context) {})
+	r.join(name, r.joinOf(name), func(context.Context) {})
 	return func() {}
 }
 
@@ -88,10 +94,13 @@ func (r *soakRun) sound(least int) bool {
 }
 
 // back counts a server as gone until it votes again.
-func (r *soakRun) back(name string) {
-	r.join(name, func(ctx context.Context) {
-		for ctx.Err() == nil && !r.votes(name) {
-			r.wait(ctx, r.election/3)
+func (r *soakRun) back(name string, command Command) {
+	r.join(name, command, func(ctx context.Context) {
+		// What an Apply asks for is done later: so is a leave that went before.
+		for r.wait(ctx, 2*r.election); ctx.Err() == nil && !r.votes(name); r.wait(ctx, 2*r.election) {
+			if _, queued := command.(*soakReform); queued {
+				r.reform(ctx, command) // it may have been refused for want of a quorum
+			}
 		}
 		r.returning.Add(-1)
 	})
@@ -128,7 +137,7 @@ func leaveAndReturn(n *soakNemesis) func() {
 	return func() {
 		cancel()
 		<-ended
-		r.back(name)
+		r.back(name, r.joinOf(name))
 	}
 }
 
@@ -151,6 +160,57 @@ func wipeAndReturn(n *soakNemesis) func() {
 		r.startAgain(node, func() error { return r.fleet.start(node.name) })
 		node.life.Add(1)
 		node.busy = false
-		r.back(node.name)
+		r.back(node.name, r.joinOf(node.name))
+	}
+}
+
+// soakReform is a command whose Apply asks for a change of the members.
+type soakReform struct {
+	Leave         bool
+	Name, Address string
+}
+
+// CommandName is Command's.
+func (c *soakReform) CommandName() string { return "soak:reform" }
+
+// Apply checks that every server is told the same.
+func (c *soakReform) Apply(ctx Context) (interface{}, error) {
+	ask := func() error { return ctx.Server().AddPeer(c.Name, c.Address) }
+	if c.Leave {
+		ask = func() error { return ctx.Server().RemovePeer(c.Name) }
+	}
+	told := fmt.Sprintf("%+v: %v", *c, ask())
+	store := ctx.Server().Context().(*soakStore)
+	o := store.oracle
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.told == nil {
+		o.told = map[uint64]string{}
+	}
+	if before, known := o.told[ctx.CurrentIndex()]; known && before != told {
+		o.run.violated("%s: Apply of %d was told %q, elsewhere %q", store.name, ctx.CurrentIndex(), told, before)
+	}
+	o.told[ctx.CurrentIndex()] = told
+	return nil, nil
+}
+
+// leaveByCommand has a command's Apply remove a member, and others join it again.
+func leaveByCommand(n *soakNemesis) func() {
+	r := n.run
+	if !r.sound(3) {
+		return nil
+	}
+	r.returning.Add(1)
+	name := n.some().name
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	r.tasks.Go("leave", func() {
+		defer close(ended)
+		r.reform(ctx, &soakReform{Leave: true, Name: name})
+	})
+	return func() {
+		cancel()
+		<-ended
+		r.back(name, &soakReform{Name: name, Address: r.fleet.address(name)})
 	}
 }

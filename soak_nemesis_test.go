@@ -146,6 +146,7 @@ func soakFaults() []soakFault {
 		{"join", "members", 2, joinOne},
 		{"leave", "members", 3, leaveAndReturn},
 		{"wipe", "members", 3, wipeAndReturn},
+		{"leave by command", "members", 3, leaveByCommand},
 		{"snapshot", "", 4, func(n *soakNemesis) func() {
 			if s := n.run.fleet.server(n.some().name); s != nil {
 				n.run.tasks.Go("snapshot", func() { _ = s.TakeSnapshot() })

@@ -99,7 +99,8 @@ type soakOracle struct {
 	run     *soakRun
 	mu      sync.Mutex
 	applied []soakApplied
-	floor   atomic.Uint64 // the highest index that a client has a receipt for
+	told    map[uint64]string // what AddPeer and RemovePeer returned inside Apply, by index
+	floor   atomic.Uint64     // the highest index that a client has a receipt for
 }
 
 // soakSlowness makes some number of Applies take their time: not all, or a server

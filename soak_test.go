@@ -70,6 +70,7 @@ func newSoakRun(t *testing.T, seed uint64, election time.Duration) *soakRun {
 	r.oracle = &soakOracle{run: r}
 	r.watch = newSoakWatch(r)
 	require.NoError(t, r.registry.Register(&soakCommand{}))
+	require.NoError(t, r.registry.Register(&soakReform{}))
 	return r
 }
 
