@@ -3,6 +3,8 @@ package raft
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,20 +137,24 @@ func TestFault091_EntriesAndAnInstallInOneTurn(t *testing.T) {
 		})
 		c.Heal()
 		c.within(time.Minute, "the whole file", rename.holds)
-		c.Network().Intercept(func(m MemoryMessage) bool {
-			req, ok := m.Message.(*AppendEntriesRequest)
-			return !ok || m.From != third || m.To != behind || len(req.Entries) == 0
-		})
-		c.Crash(leader)
-		c.within(20*testElection, "another leader", func() bool { return c.Server(third).State() == Leader && server.Leader() == third })
-
-		// Its entries come while the loop is busy, and then the word of the file.
 		last := server.Status().LastIndex
 		turn.shut()
-		require.True(t, server.(interface{ control(control) bool }).control(func(*eventLoop) { turn.pass() }))
-		c.Network().Intercept(nil)
-		c.pass(2 * DefaultHeartbeatInterval)
+		var once sync.Once
+		var came atomic.Bool
+		c.Network().Intercept(func(m MemoryMessage) bool {
+			if req, ok := m.Message.(*AppendEntriesRequest); ok && m.From == third && m.To == behind && len(req.Entries) > 0 && req.PrevLogIndex == last {
+				// The loop is busy when they arrive.
+				once.Do(func() { server.(interface{ control(control) bool }).control(func(*eventLoop) { turn.pass() }) })
+				came.Store(true)
+			}
+			return true
+		})
+		c.Crash(leader)
+		c.within(20*testElection, "entries of another leader", came.Load)
+		c.pass(5 * time.Millisecond)
 		require.Equal(t, last, server.Status().LastIndex)
+
+		// And then the word of the file.
 		rename.open()
 		c.pass(time.Millisecond)
 		require.Zero(t, server.Status().SnapshotIndex)
