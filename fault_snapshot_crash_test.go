@@ -48,6 +48,7 @@ func TestFault090_NewestValidSnapshotIsUsed(t *testing.T) {
 				require.NoError(t, disk.SetBytes(snapshotName(name, labels[0]), spoil(b)))
 				require.NoError(t, c.Start(name))
 				require.Equal(t, want.LastIndex, c.Server(name).Status().LastApplied)
+				require.EqualValues(t, 10, c.Server(name).Status().FirstIndex, "for those that lag behind a little")
 				if damage == "whole" {
 					require.EqualValues(t, 100, c.Server(name).Status().SnapshotIndex)
 				} else {

@@ -146,9 +146,9 @@ func TestFault091_SlowLink(t *testing.T) {
 
 // TestFault091_BrokenAtEachPiece: a transfer goes on where it was broken.
 func TestFault091_BrokenAtEachPiece(t *testing.T) {
-	const ballast = 4 << 20
+	const ballast = 3 << 20
 	prepare := func(c *clusterTest) { c.streamed(ballast, nil) }
-	for k := range 6 {
+	for k := range 4 {
 		for _, lost := range []string{"request", "answer"} {
 			t.Run(fmt.Sprint(lost, k), func(t *testing.T) {
 				inBehind(t, ClusterOptions{}, prepare, func(c *clusterTest, leader, behind, _ string) {
@@ -259,7 +259,7 @@ func (c *clusterTest) converged(names ...string) {
 func TestFault099_FullDiskOfAReceiver(t *testing.T) {
 	for _, kind := range []vfs.OpKind{vfs.OpCreate, vfs.OpWrite, vfs.OpSync, vfs.OpRename} {
 		t.Run(kind.String(), func(t *testing.T) {
-			prepare := func(c *clusterTest) { c.streamed(2<<20, nil) }
+			prepare := func(c *clusterTest) { c.streamed(1<<20, nil) }
 			inBehind(t, ClusterOptions{}, prepare, func(c *clusterTest, leader, behind, _ string) {
 				var full atomic.Bool
 				full.Store(true)
