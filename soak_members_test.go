@@ -122,22 +122,30 @@ func (r *soakRun) votes(name string) bool {
 // leaveAndReturn removes a member, which goes on running, and later joins it again
 // with what it has.
 func leaveAndReturn(n *soakNemesis) func() {
+	return n.removeAndReturn(func(name string) (leave, join Command) {
+		return &DefaultLeaveCommand{Name: name}, n.run.joinOf(name)
+	})
+}
+
+// removeAndReturn has one command remove a member, and later another join it again.
+func (n *soakNemesis) removeAndReturn(commands func(name string) (leave, join Command)) func() {
 	r := n.run
 	if !r.sound(3) {
 		return nil
 	}
 	r.returning.Add(1)
 	name := n.some().name
+	leave, join := commands(name)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	r.tasks.Go("leave", func() {
 		defer close(ended)
-		r.reform(ctx, &DefaultLeaveCommand{Name: name})
+		r.reform(ctx, leave)
 	})
 	return func() {
 		cancel()
 		<-ended
-		r.back(name, r.joinOf(name))
+		r.back(name, join)
 	}
 }
 
@@ -196,21 +204,7 @@ func (c *soakReform) Apply(ctx Context) (interface{}, error) {
 
 // leaveByCommand has a command's Apply remove a member, and others join it again.
 func leaveByCommand(n *soakNemesis) func() {
-	r := n.run
-	if !r.sound(3) {
-		return nil
-	}
-	r.returning.Add(1)
-	name := n.some().name
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	r.tasks.Go("leave", func() {
-		defer close(ended)
-		r.reform(ctx, &soakReform{Leave: true, Name: name})
+	return n.removeAndReturn(func(name string) (leave, join Command) {
+		return &soakReform{Leave: true, Name: name}, &soakReform{Name: name, Address: n.run.fleet.address(name)}
 	})
-	return func() {
-		cancel()
-		<-ended
-		r.back(name, &soakReform{Name: name, Address: r.fleet.address(name)})
-	}
 }

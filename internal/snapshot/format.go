@@ -283,3 +283,6 @@ func isTemp(name string) bool {
 	l, ok := parseName(base[:dot])
 	return err == nil && ok && tempName(l, number) == name
 }
+
+// IsFile reports whether bytes begin as the file of a snapshot does.
+func IsFile(b []byte) bool { return len(b) >= len(magic) && string(b[:len(magic)]) == magic }
