@@ -103,7 +103,7 @@ func opening(p *pathRun) error {
 	return err
 }
 
-// torn leaves a batch behind that was not synced, or only in part.
+// torn leaves a batch behind of which a crash has taken a part.
 func torn(n, size int) func(*pathRun) {
 	return func(p *pathRun) {
 		twelve(p)
@@ -112,7 +112,13 @@ func torn(n, size int) func(*pathRun) {
 		if rng == nil {
 			rng = seeded(4)
 		}
-		p.crash(vfs.Random(rng))
+		for whole := true; whole; {
+			left := p.CrashClone(vfs.Random(rng))
+			_, last := (&disk{p.TB, left.CrashClone(vfs.Everything), p.options}).open().Bounds()
+			if whole = last > 12; !whole {
+				p.Mem = left
+			}
+		}
 	}
 }
 
