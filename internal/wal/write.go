@@ -12,8 +12,12 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space.
-const rollSize = batchHeaderSize
+// ended without asking the disk for space. A batch leaves sealSpace as well, so
+// that a store whose disk is full can still be sealed.
+const (
+	rollSize  = batchHeaderSize
+	sealSpace = 4 * batchHeaderSize
+)
 
 // Append puts whole records into the log, the first of them at index first, in
 // place of everything from first on. When it returns nil, they are durable, and so
@@ -117,7 +121,11 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// Also for a caller that knows less than the log: a batch that has the highest
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
-	if err := s.reserve(h.size(), h.commit); err != nil {
+	size := h.size()
+	if h.kind != kindSeal {
+		size += sealSpace
+	}
+	if err := s.reserve(size, h.commit); err != nil {
 		return s.fail(err)
 	}
 	w := &s.writer
