@@ -91,19 +91,10 @@ func newPair(fsys vfs.FS, dir, magic, nameA, nameB string) *pair {
 // create writes both copies into fresh files. The pair exists from the first one on.
 func (p *pair) create(storeID uint64, payload []byte) error {
 	p.storeID, p.seq, p.payload = storeID, 1, payload
-	content := encodeSlot(make([]byte, slotFileSize), p.magic, slot{storeID, p.seq, payload})
-	if pad := slotFileSize - len(content); pad > 0 {
-		content = append(content, make([]byte, pad)...)
-	}
-	for i, name := range p.names {
-		if err := vfs.WriteFile(p.fsys, name, content); err != nil {
+	for i := range p.names {
+		if err := p.replace(i); err != nil {
 			return err
 		}
-		f, err := p.fsys.OpenFile(name, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		p.files[i] = f
 	}
 	return nil
 }
@@ -161,8 +152,14 @@ func (p *pair) settle() error {
 	return nil
 }
 
+// replace puts a new file in the place of a copy. It is whole from the beginning: a
+// torn write into zeros could look like a file of another format.
 func (p *pair) replace(i int) error {
-	if err := vfs.WriteFile(p.fsys, p.names[i], make([]byte, slotFileSize)); err != nil {
+	content := encodeSlot(nil, p.magic, slot{p.storeID, p.seq, p.payload})
+	if pad := slotFileSize - len(content); pad > 0 {
+		content = append(content, make([]byte, pad)...)
+	}
+	if err := vfs.WriteFile(p.fsys, p.names[i], content); err != nil {
 		return err
 	}
 	f, err := p.fsys.OpenFile(p.names[i], os.O_RDWR, 0)
