@@ -80,24 +80,30 @@ func stateOf(files *snapshot.Store, l snapshot.Label) ([]byte, error) {
 	return b, errors.Join(err, r.Close())
 }
 
-// fileOf makes a snapshot on a disk of its own, as another server does, and returns
-// the bytes of its file.
-func fileOf(t testing.TB, h snapshot.Header, state []byte) []byte {
-	t.Helper()
+// makeFile makes a snapshot on a disk of its own, as another server does, and
+// returns the bytes of its file.
+func makeFile(h snapshot.Header, state []byte) ([]byte, error) {
 	files, err := snapshot.Open(vfs.NewMem(), "snapshot")
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	w, err := createSnapshot(files, h, state)
-	must(t, err)
-	must(t, w.Finish())
-	_, err = w.Publish()
-	must(t, err)
+	if err == nil {
+		err = w.Finish()
+	}
+	if err == nil {
+		_, err = w.Publish()
+	}
+	if err != nil {
+		return nil, err
+	}
 	r, err := files.Read(h.Label)
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	b := make([]byte, r.Size())
 	_, err = r.ReadAt(b, 0)
-	must(t, err)
-	must(t, r.Close())
-	return b
+	return b, errors.Join(err, r.Close())
 }
 
 // temporaries are the names of the unfinished files in a directory.

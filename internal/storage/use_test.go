@@ -131,14 +131,6 @@ func (u *replicaUser) uncommitted() uint64 {
 	return u.world.last() - min(u.world.last(), max(u.commit, u.world.first-1))
 }
 
-// newest returns the label of the newest snapshot, if there is one.
-func (u *replicaUser) newest() snapshot.Label {
-	for _, l := range u.world.labels() {
-		return l
-	}
-	return snapshot.Label{}
-}
-
 // snapshot takes a step towards one.
 func (u *replicaUser) snapshot() {
 	switch d := u.draft; {
@@ -175,7 +167,7 @@ func (u *replicaUser) state() []byte {
 
 // take begins a snapshot of the state after some committed entry.
 func (u *replicaUser) take() {
-	from := max(u.newest().Index+1, u.world.first)
+	from := max(u.world.newest().Index+1, u.world.first)
 	if to := min(u.commit, u.world.last()); from <= to {
 		index := from + u.rng.Uint64N(to-from+1)
 		d := &draft{label: snapshot.Label{Index: index, Term: u.world.term(index)}, state: u.state()}
@@ -219,7 +211,9 @@ func (u *replicaUser) receive() {
 		return
 	}
 	h := u.header(d.label)
-	d.file = fileOf(u, h, d.state)
+	var err error
+	d.file, err = makeFile(h, d.state)
+	u.must(err)
 	if u.do(op{name: fmt.Sprintf("receive %v", d.label), disk: func() (err error) {
 		d.receiver, err = u.files.Receive(d.label, h.ID, int64(len(d.file)))
 		return err
@@ -284,20 +278,13 @@ func (u *replicaUser) keep() bool {
 // snapshot and the log. Whatever was known to be committed must be in one of them.
 func (u *replicaUser) join() {
 	u.draft = nil
-	w, newest := &u.world, u.newest()
-	commit := u.store.CommitIndex()
-	switch {
-	case w.first > newest.Index+1:
-		u.Fatalf("a gap: the log begins at %d, the newest snapshot ends at %d", w.first, newest.Index)
-	case max(w.last(), newest.Index) < commit:
-		u.Fatalf("%d is committed, the log ends at %d, the newest snapshot at %d", commit, w.last(), newest.Index)
+	w, newest, commit := &u.world, u.world.newest(), u.store.CommitIndex()
+	if gap := w.gap(commit); gap != "" {
+		u.Fatal(gap)
 	}
 	u.commit = max(commit, newest.Index)
 	if newest.Index == 0 || newest.Index < w.first || w.holds(newest) {
 		return
-	}
-	if w.last() >= newest.Index && newest.Index <= commit {
-		u.Fatalf("entry %d is committed, and not that of the snapshot of term %d", newest.Index, newest.Term)
 	}
 	crashes := u.crashes
 	if !u.goOnBehind(newest.Index) && crashes != u.crashes {

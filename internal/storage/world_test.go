@@ -15,7 +15,7 @@ import (
 type world struct {
 	first     uint64
 	records   [][]byte // from index first on
-	commit    uint64   // the highest that was written with a batch; more may be known
+	commit    uint64   // the highest that was written with a batch
 	hard      wal.HardState
 	identity  wal.Identity
 	snapshots map[snapshot.Label][]byte // their states
@@ -38,6 +38,14 @@ func (w *world) labels() []snapshot.Label {
 	return slices.SortedFunc(maps.Keys(w.snapshots), func(a, b snapshot.Label) int {
 		return slices.Compare([]uint64{b.Index, b.Term}, []uint64{a.Index, a.Term})
 	})
+}
+
+// newest is the label of the newest snapshot, or nothing.
+func (w *world) newest() (newest snapshot.Label) {
+	for _, newest = range w.labels() {
+		break
+	}
+	return newest
 }
 
 func (w world) clone() world {
@@ -77,7 +85,7 @@ func (w *world) differs(s *wal.Store, files *snapshot.Store, whole bool) string 
 		return fmt.Sprintf("identity %+v, want %+v", id, w.identity)
 	case s.HardState() != w.hard:
 		return fmt.Sprintf("hard state %+v, want %+v", s.HardState(), w.hard)
-	case s.CommitIndex() < w.commit:
+	case s.CommitIndex() != w.commit:
 		return fmt.Sprintf("commit index %d, want %d", s.CommitIndex(), w.commit)
 	case !slices.Equal(files.Labels(), w.labels()):
 		return fmt.Sprintf("snapshots %v, want %v", files.Labels(), w.labels())
@@ -110,6 +118,22 @@ func (w *world) differs(s *wal.Store, files *snapshot.Store, whole bool) string 
 	}
 	if len(b) > 0 {
 		return fmt.Sprintf("%d bytes of records behind the last one", len(b))
+	}
+	return ""
+}
+
+// gap says what is wrong with the log and the newest snapshot together, or nothing:
+// the one begins where the other ends, or before, and what is committed is in one
+// of them.
+func (w *world) gap(commit uint64) string {
+	newest := w.newest()
+	switch {
+	case w.first > newest.Index+1:
+		return fmt.Sprintf("a gap: the log begins at %d, the newest snapshot ends at %d", w.first, newest.Index)
+	case max(w.last(), newest.Index) < commit:
+		return fmt.Sprintf("%d is committed, the log ends at %d, the newest snapshot at %d", commit, w.last(), newest.Index)
+	case newest.Index >= w.first && newest.Index <= min(w.last(), commit) && !w.holds(newest):
+		return fmt.Sprintf("entry %d is committed, and not that of the snapshot of term %d", newest.Index, newest.Term)
 	}
 	return ""
 }

@@ -117,7 +117,7 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// Also for a caller that knows less than the log: a batch that has the highest
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
-	if err := s.reserve(h.size(), h.commit); err != nil {
+	if err := s.reserve(h.size()); err != nil {
 		return s.fail(err)
 	}
 	w := &s.writer
@@ -194,12 +194,12 @@ func (s *Store) undo(cause error, size int) error {
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
 // written before there is space for all of it, so a full disk tears nothing.
-func (s *Store) reserve(size int64, commit uint64) error {
+func (s *Store) reserve(size int64) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size, commit); err != nil {
+		if err := s.roll(size); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
@@ -215,9 +215,14 @@ func (s *Store) reserve(size int64, commit uint64) error {
 // durably, with the checksum of the batch that ends this one, before that batch is
 // written: so a segment that was ended always has a successor, and one that has
 // a successor with batches was always ended.
-func (s *Store) roll(size int64, commit uint64) error {
+//
+// Both say the commit index that was known before the batch which wants the room:
+// what that one says may be true of its own entries only, and a crash may leave
+// those that they replace.
+func (s *Store) roll(size int64) error {
 	w := &s.writer
 	_, last := s.Bounds()
+	commit := s.CommitIndex()
 	end := batchHeader{kind: kindRoll, first: last + 1, commit: commit, prev: w.prev,
 		segment: w.seg.header.number, offset: w.off}
 	var scratch [rollSize]byte
@@ -243,7 +248,6 @@ func (s *Store) roll(size int64, commit uint64) error {
 		return err
 	}
 	s.mu.Lock()
-	s.view.commit = max(s.view.commit, commit)
 	s.view.segments = append(s.view.segments, next)
 	s.mu.Unlock()
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
