@@ -99,6 +99,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // Seal proves to a later Open that everything before it was durable, so that
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
+//
+// A seal has a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -117,13 +120,22 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// Also for a caller that knows less than the log: a batch that has the highest
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
-	if err := s.reserve(h.size(), h.commit); err != nil {
+	w := &s.writer
+	size := h.size()
+	if h.kind == kindSeal {
+		size += alignSector(w.off) - w.off
+	}
+	if err := s.reserve(size, h.commit); err != nil {
 		return s.fail(err)
 	}
-	w := &s.writer
+	end := w.off
+	if h.kind == kindSeal {
+		w.off = alignSector(w.off)
+	}
 	start := w.off
 	b, err := s.put(h, bufs)
 	if err != nil {
+		w.off = end
 		return s.fail(err)
 	}
 	var marks []mark
@@ -218,8 +230,7 @@ func (s *Store) reserve(size int64, commit uint64) error {
 func (s *Store) roll(size int64, commit uint64) error {
 	w := &s.writer
 	_, last := s.Bounds()
-	end := batchHeader{kind: kindRoll, first: last + 1, commit: commit, prev: w.prev,
-		segment: w.seg.header.number, offset: w.off}
+	end := rollHeader(last+1, commit, w.prev, w.seg.header.number, w.off)
 	var scratch [rollSize]byte
 	end.sealBatch(scratch[:], s.seed)
 	header := segmentHeader{
@@ -237,8 +248,15 @@ func (s *Store) roll(size int64, commit uint64) error {
 	if _, err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
 		if errors.Is(err, ErrNoSpace) {
-			// Only now is it sure that this segment was not ended.
-			err = errors.Join(err, s.discard(next.name))
+			// Only now is it sure that this segment was not ended. A successor that came
+			// back would be taken for proof of what this segment holds.
+			undo := s.discard(next.name)
+			if undo == nil {
+				undo = s.fsys.SyncDir(s.dir)
+			}
+			if undo != nil {
+				return undo
+			}
 		}
 		return err
 	}
@@ -248,6 +266,11 @@ func (s *Store) roll(size int64, commit uint64) error {
 	s.mu.Unlock()
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
 	return nil
+}
+
+// rollHeader is the batch that ends a segment, but for its checksum.
+func rollHeader(first, commit uint64, prev uint32, segment uint64, off int64) batchHeader {
+	return batchHeader{kind: kindRoll, first: first, commit: commit, prev: prev, segment: segment, offset: off}
 }
 
 // Compact removes the oldest segments as long as they hold only entries below
