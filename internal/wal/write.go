@@ -12,8 +12,8 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space. A batch leaves sealSpace as well, if that
-// fits into the segment, so that a store whose disk is full can still be sealed.
+// ended without asking the disk for space. A batch leaves sealSpace as well, so that
+// a store whose disk is full can still be sealed: most disks are full when a segment is.
 const (
 	rollSize  = batchHeaderSize
 	sealSpace = 2 * sectorSize
@@ -129,7 +129,7 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	if h.kind == kindSeal {
 		size += alignSector(w.off) - w.off
 	}
-	if err := s.reserve(size, h.kind != kindSeal); err != nil {
+	if err := s.reserve(size, h.kind); err != nil {
 		return s.fail(err)
 	}
 	end := w.off
@@ -209,26 +209,26 @@ func (s *Store) undo(cause error, size int) error {
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing. Where the
-// segment is meant to be longer there is to be space for seals as well.
-func (s *Store) reserve(size int64, seals bool) error {
+// written before there is space for all of it, so a full disk tears nothing.
+func (s *Store) reserve(size int64, kind batchKind) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
+	space := int64(sealSpace)
+	if kind == kindSeal {
+		target, space = max(target, w.seg.allocated), 0
+	}
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size); err != nil {
+		if err := s.roll(size + space); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
-	need := w.off + size + rollSize
-	if seals {
-		need = max(need, min(need+sealSpace, target))
-	}
+	need := w.off + size + rollSize + space
 	if need <= w.seg.allocated {
 		return nil
 	}
-	return w.seg.grow(max(need, min(target, w.seg.allocated+growthStep)))
+	return w.seg.grow(max(alignSector(need), min(target, w.seg.allocated+growthStep)))
 }
 
 // roll ends the current segment and begins the next one. The next file is there,
