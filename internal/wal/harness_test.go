@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/goraft/raft/internal/vfs"
@@ -143,6 +144,18 @@ func (d *disk) must(err error) {
 }
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x10c)) }
+
+// volume is how much of something a run does: the default run, the one of CI, the
+// long one. The environment variable STORAGE says which.
+func volume(short, ci, long int) int {
+	switch os.Getenv("STORAGE") {
+	case "ci":
+		return ci
+	case "long":
+		return long
+	}
+	return int(scale(uint64(short)))
+}
 
 // scale cuts a number of repetitions down where they are slow: with -short, and
 // under the race detector, which one goroutine has little to tell.

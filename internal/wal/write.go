@@ -12,8 +12,12 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space.
-const rollSize = batchHeaderSize
+// ended without asking the disk for space. A batch leaves sealSpace as well, if that
+// fits into the segment, so that a store whose disk is full can still be sealed.
+const (
+	rollSize  = batchHeaderSize
+	sealSpace = 2 * sectorSize
+)
 
 // Append puts whole records into the log, the first of them at index first, in
 // place of everything from first on. When it returns nil, they are durable, and so
@@ -99,6 +103,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // Seal proves to a later Open that everything before it was durable, so that
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
+//
+// A seal has a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -117,13 +124,22 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// Also for a caller that knows less than the log: a batch that has the highest
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
-	if err := s.reserve(h.size(), h.commit); err != nil {
+	w := &s.writer
+	size := h.size()
+	if h.kind == kindSeal {
+		size += alignSector(w.off) - w.off
+	}
+	if err := s.reserve(size, h.kind != kindSeal); err != nil {
 		return s.fail(err)
 	}
-	w := &s.writer
+	end := w.off
+	if h.kind == kindSeal {
+		w.off = alignSector(w.off)
+	}
 	start := w.off
 	b, err := s.put(h, bufs)
 	if err != nil {
+		w.off = end
 		return s.fail(err)
 	}
 	var marks []mark
@@ -193,18 +209,22 @@ func (s *Store) undo(cause error, size int) error {
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing.
-func (s *Store) reserve(size int64, commit uint64) error {
+// written before there is space for all of it, so a full disk tears nothing. Where the
+// segment is meant to be longer there is to be space for seals as well.
+func (s *Store) reserve(size int64, seals bool) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size, commit); err != nil {
+		if err := s.roll(size); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
 	need := w.off + size + rollSize
+	if seals {
+		need = max(need, min(need+sealSpace, target))
+	}
 	if need <= w.seg.allocated {
 		return nil
 	}
@@ -215,11 +235,15 @@ func (s *Store) reserve(size int64, commit uint64) error {
 // durably, with the checksum of the batch that ends this one, before that batch is
 // written: so a segment that was ended always has a successor, and one that has
 // a successor with batches was always ended.
-func (s *Store) roll(size int64, commit uint64) error {
+//
+// Both say the commit index that was known before the batch which wants the room:
+// what that one says may be true of its own entries only, and a crash may leave
+// those that they replace.
+func (s *Store) roll(size int64) error {
 	w := &s.writer
 	_, last := s.Bounds()
-	end := batchHeader{kind: kindRoll, first: last + 1, commit: commit, prev: w.prev,
-		segment: w.seg.header.number, offset: w.off}
+	commit := s.CommitIndex()
+	end := rollHeader(last+1, commit, w.prev, w.seg.header.number, w.off)
 	var scratch [rollSize]byte
 	end.sealBatch(scratch[:], s.seed)
 	header := segmentHeader{
@@ -237,17 +261,28 @@ func (s *Store) roll(size int64, commit uint64) error {
 	if _, err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
 		if errors.Is(err, ErrNoSpace) {
-			// Only now is it sure that this segment was not ended.
-			err = errors.Join(err, s.discard(next.name))
+			// Only now is it sure that this segment was not ended. A successor that came
+			// back would be taken for proof of what this segment holds.
+			undo := s.discard(next.name)
+			if undo == nil {
+				undo = s.fsys.SyncDir(s.dir)
+			}
+			if undo != nil {
+				return undo
+			}
 		}
 		return err
 	}
 	s.mu.Lock()
-	s.view.commit = max(s.view.commit, commit)
 	s.view.segments = append(s.view.segments, next)
 	s.mu.Unlock()
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
 	return nil
+}
+
+// rollHeader is the batch that ends a segment, but for its checksum.
+func rollHeader(first, commit uint64, prev uint32, segment uint64, off int64) batchHeader {
+	return batchHeader{kind: kindRoll, first: first, commit: commit, prev: prev, segment: segment, offset: off}
 }
 
 // Compact removes the oldest segments as long as they hold only entries below
