@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -12,27 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fillDisk lets no file of the server grow and none come into being, until free is
-// called. A write that does not fit is cut short first.
+// fillDisk leaves the server's disk as much space as is taken already, until free
+// is called.
 func (c *clusterTest) fillDisk(name string) (free func()) {
 	disk := c.node(name).disk.Load()
-	disk.SetFault(func(op vfs.Op) error {
-		switch op.Kind {
-		case vfs.OpCreate, vfs.OpMkdir:
-			if _, err := disk.Stat(op.Name); err != nil {
-				return syscall.ENOSPC
-			}
-		case vfs.OpWrite:
-			info, err := disk.Stat(op.Name)
-			if err == nil && op.Offset+op.Length > info.Size() {
-				return &vfs.ShortWrite{N: int(max(0, info.Size()-op.Offset)) + 100, Err: syscall.ENOSPC}
-			}
-		}
-		return nil
-	})
-	free = sync.OnceFunc(func() { disk.SetFault(nil) })
-	c.t.Cleanup(free)
-	return free
+	disk.SetQuota(&vfs.Quota{Bytes: disk.Used(), Entries: true})
+	return func() { c.node(name).disk.Load().SetQuota(nil) }
 }
 
 // filler is a value that soon needs more of the log than was allocated.

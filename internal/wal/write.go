@@ -125,7 +125,7 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	if h.kind != kindSeal {
 		size += sealSpace
 	}
-	if err := s.reserve(size, h.commit); err != nil {
+	if err := s.reserve(size); err != nil {
 		return s.fail(err)
 	}
 	w := &s.writer
@@ -202,12 +202,12 @@ func (s *Store) undo(cause error, size int) error {
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
 // written before there is space for all of it, so a full disk tears nothing.
-func (s *Store) reserve(size int64, commit uint64) error {
+func (s *Store) reserve(size int64) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size, commit); err != nil {
+		if err := s.roll(size); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
@@ -223,9 +223,14 @@ func (s *Store) reserve(size int64, commit uint64) error {
 // durably, with the checksum of the batch that ends this one, before that batch is
 // written: so a segment that was ended always has a successor, and one that has
 // a successor with batches was always ended.
-func (s *Store) roll(size int64, commit uint64) error {
+//
+// Both say the commit index that was known before the batch which wants the room:
+// what that one says may be true of its own entries only, and a crash may leave
+// those that they replace.
+func (s *Store) roll(size int64) error {
 	w := &s.writer
 	_, last := s.Bounds()
+	commit := s.CommitIndex()
 	end := batchHeader{kind: kindRoll, first: last + 1, commit: commit, prev: w.prev,
 		segment: w.seg.header.number, offset: w.off}
 	var scratch [rollSize]byte
@@ -251,7 +256,6 @@ func (s *Store) roll(size int64, commit uint64) error {
 		return err
 	}
 	s.mu.Lock()
-	s.view.commit = max(s.view.commit, commit)
 	s.view.segments = append(s.view.segments, next)
 	s.mu.Unlock()
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
