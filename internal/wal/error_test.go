@@ -49,7 +49,7 @@ func (f *diskFault) failing(p *path, run *pathRun, call int) (hit vfs.Op, err er
 		}
 		return nil
 	})
-	err = p.do(run)
+	err = p.act(run)
 	run.SetFault(nil)
 	return hit, err
 }
@@ -114,7 +114,7 @@ func (p *pathRun) failed(path *path, fault *diskFault, op vfs.Op, err error) {
 		}
 	}
 	if errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrFailed) && path.name != "close" {
-		p.must(path.do(p)) // there is space again
+		p.must(path.act(p)) // there is space again
 		promised = true
 	}
 	_ = p.store.Close()

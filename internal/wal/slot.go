@@ -26,6 +26,7 @@ type pair struct {
 	magic   string
 	names   [2]string
 	files   [2]vfs.File
+	sizes   [2]int64 // of the files
 	storeID uint64
 	seq     uint64
 	payload []byte
@@ -163,7 +164,7 @@ func (p *pair) replace(i int) error {
 		return err
 	}
 	f, err := p.fsys.OpenFile(p.names[i], os.O_RDWR, 0)
-	p.files[i] = f
+	p.files[i], p.sizes[i] = f, int64(len(content))
 	return err
 }
 
@@ -179,6 +180,7 @@ func (p *pair) read(i int) (slot, error) {
 	if err != nil {
 		return slot{}, err
 	}
+	p.sizes[i] = size
 	// The length field is read first, so that no more is allocated than it says, nor
 	// than there is.
 	header := make([]byte, min(size, slotHeaderSize))
@@ -200,6 +202,13 @@ func (p *pair) read(i int) (slot, error) {
 // old value, and the disk either; after ErrNoSpace it may be tried again.
 func (p *pair) save(payload []byte) error {
 	next := slot{p.storeID, p.seq + 1, payload}
+	// Room for both first: a start on a full disk has to bring the second copy up to
+	// the first.
+	for i := range p.files {
+		if err := p.grow(i, int64(slotHeaderSize+len(payload))); err != nil {
+			return err
+		}
+	}
 	for i := range p.files {
 		if err := p.writeCopy(i, next); err != nil {
 			return err
@@ -207,6 +216,26 @@ func (p *pair) save(payload []byte) error {
 	}
 	p.seq, p.payload = next.seq, payload
 	return nil
+}
+
+// grow makes a copy's file long enough. What it adds is no part of the copy.
+func (p *pair) grow(i int, need int64) error {
+	need = (need + sectorSize - 1) &^ (sectorSize - 1)
+	if p.sizes[i] >= need {
+		return nil
+	}
+	err := allocate(p.files[i], p.sizes[i], need)
+	if err == nil {
+		p.sizes[i] = need
+		return p.files[i].Sync()
+	}
+	if !vfs.IsNoSpace(err) {
+		return err
+	}
+	if undo := p.files[i].Truncate(p.sizes[i]); undo != nil {
+		return undo
+	}
+	return noSpace(err)
 }
 
 func (p *pair) writeCopy(i int, s slot) error {

@@ -121,6 +121,10 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// Also for a caller that knows less than the log: a batch that has the highest
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
+	w := &s.writer
+	if err := w.clean(); err != nil {
+		return s.fail(err)
+	}
 	size := h.size()
 	if h.kind != kindSeal {
 		size += sealSpace
@@ -128,7 +132,6 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	if err := s.reserve(size); err != nil {
 		return s.fail(err)
 	}
-	w := &s.writer
 	start := w.off
 	b, err := s.put(h, bufs)
 	if err != nil {
@@ -182,21 +185,40 @@ func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
 }
 
 // undo takes back a batch that found the disk full, although its space had been
-// written before: there are file systems that never write in place. It is synced,
-// lest a crash mixes what was refused with the batch that will stand there. If that
-// does not work either, the error is final.
+// written before: there are file systems that never write in place.
 func (s *Store) undo(cause error, size int) error {
 	w := &s.writer
 	if !vfs.IsNoSpace(cause) {
 		return cause
 	}
-	if err := zero(w.seg.file, w.off, w.off+int64(size)); err != nil {
-		return err
-	}
-	if err := w.seg.file.Sync(); err != nil {
+	w.spill = spill{w.seg, w.off, w.off + int64(size)}
+	if err := w.clean(); err != nil {
 		return err
 	}
 	return noSpace(cause)
+}
+
+// spill is a part of a segment that may hold some of a batch that was refused.
+type spill struct {
+	seg      *segment
+	from, to int64
+}
+
+// clean zeroes what is spilled, and syncs it, lest a crash mixes what was refused
+// with the batch that will stand there. Where even that finds the disk full, nothing
+// is written before it has succeeded.
+func (w *writer) clean() error {
+	if w.spill.seg == nil {
+		return nil
+	}
+	if err := zero(w.spill.seg.file, w.spill.from, w.spill.to); err != nil {
+		return noSpace(err)
+	}
+	if err := w.spill.seg.file.Sync(); err != nil {
+		return err
+	}
+	w.spill = spill{}
+	return nil
 }
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
@@ -249,8 +271,9 @@ func (s *Store) roll(size int64) error {
 	}
 	if _, err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
-		if errors.Is(err, ErrNoSpace) {
-			// Only now is it sure that this segment was not ended.
+		if errors.Is(err, ErrNoSpace) && w.spill.seg == nil {
+			// Only now is it sure that this segment was not ended. Before, the next one
+			// stays where it is: it will be replaced by another one of its name.
 			err = errors.Join(err, s.discard(next.name))
 		}
 		return err
