@@ -57,6 +57,84 @@ func refused(t *testing.T, what string, h Header, want, file []byte) {
 	m.noTemporaries()
 }
 
+// large is a file of 64 KiB as it would be taken, with blocks of 4 KiB, on a disk of
+// its own.
+func large(t testing.TB) (m *machine, s *Store, h Header, want, file []byte) {
+	m = newMachine(t)
+	s = m.open()
+	s.blockSize = 4 << 10
+	h, want = header(12, 3, 5), state(1, 64<<10)
+	h.Meta = state(2, 700)
+	m.must(second(take(s, h, want)))
+	return m, s, h, want, m.bytes(h.Label)
+}
+
+// found fails the test unless Verify and Read find out that a file was damaged, the
+// latter before it hands out a byte that was not written.
+func (m *machine) found(what string, s *Store, h Header, want, damaged []byte) {
+	m.Helper()
+	m.must(m.SetBytes(path(h.Label), damaged))
+	if _, err := s.Verify(h.Label); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+		m.Fatalf("%s: Verify returns %v", what, err)
+	}
+	r, err := s.Read(h.Label)
+	if err == nil {
+		_, err = io.Copy(&expecting{want}, r)
+		m.must(r.Close())
+	}
+	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+		m.Fatalf("%s: Read returns %v", what, err)
+	}
+}
+
+// expecting is a writer of bytes that are known.
+type expecting struct{ rest []byte }
+
+func (e *expecting) Write(p []byte) (int, error) {
+	if !bytes.HasPrefix(e.rest, p) {
+		return 0, errors.New("test: bytes that were never written")
+	}
+	e.rest = e.rest[len(p):]
+	return len(p), nil
+}
+
+// TestFault096_EveryBitOfASnapshot: the header, the meta bytes, the blocks and the
+// end.
+func TestFault096_EveryBitOfASnapshot(t *testing.T) {
+	m, s, h, want, file := large(t)
+	total := len(file) * 8
+	step := total/volume(total/151, total/7, total) | 1
+	bits := 0
+	for bit := 0; bit < total; bit += step {
+		b := slices.Clone(file)
+		b[bit/8] ^= 1 << (bit % 8)
+		m.found(fmt.Sprint("bit ", bit), s, h, want, b)
+		bits++
+	}
+	t.Logf("%d of %d bits", bits, total)
+}
+
+// TestFault105_DamagedSectorsOfASnapshot: each sector in turn is not what was written.
+func TestFault105_DamagedSectorsOfASnapshot(t *testing.T) {
+	m, s, h, want, file := large(t)
+	const size = vfs.SectorSize
+	for name, damage := range map[string]func(at int) []byte{
+		"zeroed":         func(int) []byte { return make([]byte, size) },
+		"garbage":        func(at int) []byte { return state(uint64(at), size) },
+		"the one before": func(at int) []byte { return file[max(0, at-size):] },
+		"the one behind": func(at int) []byte { return file[min(at+size, len(file)):] },
+		"another":        func(at int) []byte { return file[(at*7+3*size)%len(file):] },
+	} {
+		for at := 0; at < len(file); at += size {
+			b := slices.Clone(file)
+			copy(b[at:min(at+size, len(b))], damage(at))
+			if !bytes.Equal(b, file) {
+				m.found(fmt.Sprintf("%s at %d", name, at), s, h, want, b)
+			}
+		}
+	}
+}
+
 func TestEveryBitCounts(t *testing.T) {
 	h, want, file := sample(t)
 	for bit := range len(file) * 8 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -48,6 +49,27 @@ func (m *machine) open() *Store {
 func (m *machine) crash(c vfs.Chooser) { m.Mem = m.Mem.Crash(c) }
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x55)) }
+
+// volume is how much of something a run does: the default run, the one of CI, the
+// long one. The environment variable STORAGE says which.
+func volume(short, ci, long int) int {
+	switch os.Getenv("STORAGE") {
+	case "ci":
+		return ci
+	case "long":
+		return long
+	}
+	return int(scale(uint64(short)))
+}
+
+// scale cuts a number of repetitions down where they are slow: with -short, and
+// under the race detector, which one goroutine has little to tell.
+func scale(n uint64) uint64 {
+	if testing.Short() || raceDetector {
+		return max(n/10, 2)
+	}
+	return n
+}
 
 // state is some bytes that differ with the seed.
 func state(seed uint64, size int) []byte {

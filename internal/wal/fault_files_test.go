@@ -2,7 +2,10 @@ package wal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,45 +13,60 @@ import (
 	"github.com/goraft/raft/internal/vfs"
 )
 
-// Files and parts of files that verify but are not where they belong.
+// TestFault105_MisplacedAndStaleDataIsRefused: files and parts of files that verify
+// but are not where they belong, or not of this time.
 func TestFault105_MisplacedAndStaleDataIsRefused(t *testing.T) {
-	segment := func(n uint64) string { return filepath.Join(testDir, segmentName(n)) }
+	const batch = 64 + 128 // of a log with one record of 95 bytes in each
+	newest := func(change func(b []byte) []byte) func(d *disk) {
+		return func(d *disk) {
+			b, err := d.Bytes(d.lastSegment())
+			d.must(err)
+			d.must(d.SetBytes(d.lastSegment(), change(b)))
+		}
+	}
 	cases := map[string]func(d *disk){
 		"batches swapped": func(d *disk) {
-			b, err := d.Bytes(segment(1))
-			d.must(err)
-			size := 64 + 128
-			one, two := bytes.Clone(b[512:512+size]), bytes.Clone(b[512+size:512+2*size])
-			copy(b[512:], two)
-			copy(b[512+size:], one)
-			d.must(d.SetBytes(segment(1), b))
+			d.rewrite(1, func(b []byte) []byte { return swap(b, 512, 512+batch, batch) })
 		},
-		"records swapped between segments": func(d *disk) {
-			one, err := d.Bytes(segment(1))
+		"batches swapped between segments": func(d *disk) {
+			one, err := d.Bytes(segmentPath(1))
 			d.must(err)
-			two, err := d.Bytes(segment(2))
+			d.rewrite(2, func(b []byte) []byte { copy(b[512:512+batch], one[512:]); return b })
+		},
+		"all of a segment but its header swapped": func(d *disk) {
+			one, err := d.Bytes(segmentPath(1))
 			d.must(err)
-			copy(two[512:], one[512:])
-			d.must(d.SetBytes(segment(2), two))
+			d.rewrite(2, func(b []byte) []byte { copy(b[512:], one[512:]); return b })
 		},
-		"segments swapped": func(d *disk) {
-			d.must(d.Rename(segment(1), segment(9)))
-			d.must(d.Rename(segment(2), segment(1)))
-			d.must(d.Rename(segment(9), segment(2)))
+		"records swapped": func(d *disk) {
+			d.rewrite(1, func(b []byte) []byte { return swap(b, 512+64, 512+batch+64, 127) })
 		},
-		"middle segment gone":   func(d *disk) { d.must(d.Remove(segment(2))) },
+		"records swapped, and the batches made to fit": func(d *disk) {
+			d.rewrite(1, func(b []byte) []byte {
+				swap(b, 512+64, 512+batch+64, 127)
+				forgeBatches(b, Seed(0x5107e+1), 1)
+				return b
+			})
+		},
+		"segments swapped":      func(d *disk) { exchange(d, segmentPath(1), segmentPath(2)) },
+		"middle segment gone":   func(d *disk) { d.must(d.Remove(segmentPath(2))) },
 		"newest segment gone":   func(d *disk) { d.must(d.Remove(d.lastSegment())) },
-		"newest segment cut":    func(d *disk) { b, _ := d.Bytes(d.lastSegment()); d.must(d.SetBytes(d.lastSegment(), b[:700])) },
-		"newest segment zeroed": func(d *disk) { b, _ := d.Bytes(d.lastSegment()); clear(b); d.must(d.SetBytes(d.lastSegment(), b)) },
-		"newest segment empty":  func(d *disk) { d.must(d.SetBytes(d.lastSegment(), nil)) },
+		"newest segment cut":    newest(func(b []byte) []byte { return b[:700] }),
+		"newest segment zeroed": newest(func(b []byte) []byte { clear(b); return b }),
+		"newest segment empty":  newest(func([]byte) []byte { return nil }),
 		"segment of another store": func(d *disk) {
-			other, _ := filled(d.TB, 2048, 24, 100)
+			other := newDisk(d.TB, 2048)
 			other.options.StoreID = func() uint64 { return 99 }
-			other.Mem = vfs.NewMem()
-			must(d.TB, other.open().Close())
-			b, err := other.Bytes(segment(1))
+			s := other.open()
+			for i := range uint64(24) {
+				d.must(s.Append(i+1, i, records(0, i+1, 1, 1, 95)))
+			}
+			b, err := other.Bytes(segmentPath(2))
 			d.must(err)
-			d.must(d.SetBytes(segment(1), b))
+			d.must(d.SetBytes(segmentPath(2), b))
+		},
+		"a byte behind the end of a segment": func(d *disk) {
+			d.rewrite(1, func(b []byte) []byte { b[len(b)-1] = 1; return b })
 		},
 	}
 	for name, damage := range cases {
@@ -59,6 +77,268 @@ func TestFault105_MisplacedAndStaleDataIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// rewrite changes the bytes of a segment.
+func (d *disk) rewrite(n uint64, change func(b []byte) []byte) {
+	b, err := d.Bytes(segmentPath(n))
+	d.must(err)
+	d.must(d.SetBytes(segmentPath(n), change(b)))
+}
+
+// swap exchanges two stretches of bytes.
+func swap(b []byte, one, two, size int) []byte {
+	first := bytes.Clone(b[one : one+size])
+	copy(b[one:one+size], b[two:two+size])
+	copy(b[two:], first)
+	return b
+}
+
+func segmentPath(n uint64) string { return filepath.Join(testDir, segmentName(n)) }
+
+// exchange gives two files each other's name.
+func exchange(d *disk, a, b string) {
+	d.must(d.Rename(a, testDir+"/aside"))
+	d.must(d.Rename(b, a))
+	d.must(d.Rename(testDir+"/aside", b))
+}
+
+// forgeBatches gives the batches of a segment checksums that verify, as a program
+// does that has the wrong bytes in memory. It goes by their headers as they are.
+func forgeBatches(b []byte, seed uint32, number uint64) {
+	prev := binary.LittleEndian.Uint32(b[68:])
+	for off := int64(segmentHeaderSize); off+batchHeaderSize <= int64(len(b)); {
+		if binary.LittleEndian.Uint32(b[off:]) != batchMagic {
+			if off == alignSector(off) {
+				return
+			}
+			off = alignSector(off)
+			continue
+		}
+		h, _ := decodeForged(b[off:])
+		size := h.size()
+		if size > int64(len(b))-off {
+			return
+		}
+		h.prev, h.segment, h.offset = prev, number, off
+		h.sealBatch(b[off:off+size], seed)
+		prev, off = h.checksum, off+size
+	}
+}
+
+// decodeForged is a batch's header, whether or not it verifies.
+func decodeForged(b []byte) (batchHeader, []byte) {
+	b = bytes.Clone(b[:batchHeaderSize])
+	segment, offset := binary.LittleEndian.Uint64(b[48:]), int64(binary.LittleEndian.Uint64(b[56:]))
+	binary.LittleEndian.PutUint32(b[4:], crc32.Update(0, castagnoli, b[8:]))
+	h, _ := decodeBatchHeader(b, 0, segment, offset)
+	return h, b
+}
+
+// TestFault105_OlderSegmentIsRefused: each version that a segment ever had, but for
+// the last segment's, in its place.
+func TestFault105_OlderSegmentIsRefused(t *testing.T) {
+	d := newDisk(t, 2048)
+	s := d.open()
+	versions := map[string][][]byte{}
+	for i := range uint64(30) {
+		path := d.lastSegment()
+		b, err := d.Bytes(path)
+		d.must(err)
+		versions[path] = append(versions[path], b)
+		d.must(s.Append(i+1, i, records(0, i+1, 1, 1, 95)))
+	}
+	d.must(s.Close())
+	delete(versions, d.lastSegment())
+	if len(versions) < 3 {
+		t.Fatal(len(versions))
+	}
+	for path, all := range versions {
+		for i, old := range all {
+			clone := &disk{t, d.CrashClone(vfs.Nothing), d.options}
+			d.must(clone.SetBytes(path, old))
+			if _, _, err := clone.try(); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("version %d of %s: %v", i, path, err)
+			}
+		}
+	}
+}
+
+// TestFault105_EmptySuccessorProvesWhatWasBefore: the last batches of a segment rot,
+// while its successor is made and not used yet. They were durable before that.
+func TestFault105_EmptySuccessorProvesWhatWasBefore(t *testing.T) {
+	d := newDisk(t, 2048)
+	s := d.open()
+	for i := uint64(1); s.writer.off+192+rollSize <= 2048; i++ {
+		d.must(s.Append(i, 0, records(0, i, 1, 1, 95)))
+	}
+	_, last := s.Bounds()
+	end := s.writer.off
+	d.SetFault(func(op vfs.Op) error {
+		if op.Kind == vfs.OpWrite && op.Name == segmentPath(2) {
+			return vfs.ErrCrashed // the batch that needed the new segment
+		}
+		return nil
+	})
+	if s.Append(last+1, 0, records(0, last+1, 1, 1, 95)) == nil {
+		t.Fatal("appended")
+	}
+	d.crash(vfs.Everything)
+	whole := &disk{t, d.CrashClone(vfs.Nothing), d.options}
+	if _, got := whole.open().Bounds(); got != last {
+		t.Fatalf("%d entries, want %d", got, last)
+	}
+	b, err := d.Bytes(segmentPath(1))
+	d.must(err)
+	for at := 512; at < int(end)+rollSize; at++ {
+		rotten := bytes.Clone(b)
+		clear(rotten[at:])
+		if bytes.Equal(rotten, b) {
+			continue
+		}
+		clone := &disk{t, d.CrashClone(vfs.Nothing), d.options}
+		d.must(clone.SetBytes(segmentPath(1), rotten))
+		s, _, err := clone.try()
+		if errors.Is(err, ErrCorrupt) {
+			continue
+		}
+		d.must(err)
+		if _, got := s.Bounds(); got != last {
+			t.Fatalf("zeros from %d of %d on: the log ends at %d, not %d", at, end, got, last)
+		}
+	}
+}
+
+// TestFault106_CopiesThatAreGoneOrOld: the two values that are kept twice lose one
+// copy in every way, or both.
+func TestFault106_CopiesThatAreGoneOrOld(t *testing.T) {
+	w := newWorn(t)
+	gone := func(m *vfs.Mem, path string) { w.must(m.Remove(path)) }
+	with := func(content func(path string) []byte) func(*vfs.Mem, string) {
+		return func(m *vfs.Mem, path string) { w.must(m.SetBytes(path, content(path))) }
+	}
+	cases := map[string]func(*vfs.Mem, string){
+		"deleted":  gone,
+		"empty":    with(func(string) []byte { return nil }),
+		"zeroed":   with(func(path string) []byte { return make([]byte, len(w.files[path])) }),
+		"cut":      with(func(path string) []byte { return w.files[path][:1024] }),
+		"extended": with(func(path string) []byte { return append(bytes.Clone(w.files[path]), make([]byte, 512)...) }),
+		"garbage":  with(func(string) []byte { return bytes.Repeat([]byte("garbage"), 600) }),
+		"huge":     with(func(string) []byte { return make([]byte, maxSlotFile+512) }),
+	}
+	for name, damage := range cases {
+		for _, pair := range [][2]string{{identityNameA, identityNameB}, {stateNameA, stateNameB}} {
+			both := w.CrashClone(vfs.Nothing)
+			for _, file := range pair {
+				path := filepath.Join(testDir, file)
+				one := w.CrashClone(vfs.Nothing)
+				damage(one, path)
+				if got := w.outcome(fmt.Sprint(path, " ", name), one); got != repaired {
+					t.Errorf("%s %s: %s", path, name, got)
+				}
+				damage(both, path)
+			}
+			if got := w.outcome(fmt.Sprint(pair, " ", name), both); got != refused {
+				t.Errorf("%v %s: %s", pair, name, got)
+			}
+		}
+	}
+	for path, old := range w.previous {
+		if copies(path) {
+			m := w.CrashClone(vfs.Nothing)
+			w.must(m.SetBytes(path, old))
+			if got := w.outcome(fmt.Sprint("old ", path), m); got != repaired {
+				t.Errorf("an old %s: %s", path, got)
+			}
+		}
+	}
+}
+
+// TestFault105_NamesThatRot: a name in the directory has a bit flipped, or two files
+// have each other's.
+func TestFault105_NamesThatRot(t *testing.T) {
+	w := newWorn(t)
+	first := segmentPath(1)
+	for path := range w.files {
+		dir, name := filepath.Split(path)
+		for bit := range len(name) * 8 {
+			rotten := []byte(name)
+			rotten[bit/8] ^= 1 << (bit % 8)
+			if bytes.ContainsAny(rotten, "/\x00") {
+				continue
+			}
+			m := w.CrashClone(vfs.Nothing)
+			if _, err := m.Stat(dir + string(rotten)); err == nil {
+				continue // that is the next case
+			}
+			w.must(m.Rename(path, dir+string(rotten)))
+			number, ok := segmentNumber(string(rotten))
+			if path == first && (!ok || number > 1<<60) {
+				continue // see TestFault108_WhatAnOldDiskDoesNotTell
+			}
+			got := w.outcome(fmt.Sprintf("%s called %q", name, rotten), m)
+			if want := map[bool]string{true: repaired, false: refused}[copies(path)]; got != want {
+				t.Errorf("%s called %q: %s, want %s", name, rotten, got, want)
+			}
+		}
+		for other := range w.files {
+			if other <= path {
+				continue
+			}
+			m := w.CrashClone(vfs.Nothing)
+			exchange(&disk{t, m, w.options}, path, other)
+			got := w.outcome(fmt.Sprint(path, " and ", other), m)
+			same := bytes.Equal(w.files[path], w.files[other])
+			if got == refused || same && got == unseen || got == repaired && copies(path) && copies(other) {
+				continue
+			}
+			t.Errorf("%s and %s exchanged: %s", path, other, got)
+		}
+	}
+}
+
+// TestFault108_WhatAnOldDiskDoesNotTell are the limits: what is whole and of an
+// earlier time, or of which nothing is left, is taken for true. The layer above
+// must know better.
+func TestFault108_WhatAnOldDiskDoesNotTell(t *testing.T) {
+	d := newDisk(t, 2048)
+	s := d.open()
+	d.must(s.SaveHardState(HardState{1, "a"}))
+	for i := range uint64(20) {
+		d.must(s.Append(i+1, i, records(0, i+1, 1, 1, 95)))
+	}
+	d.must(s.Close())
+	old := d.CrashClone(vfs.Nothing)
+	path := d.lastSegment()
+	s = d.open()
+	d.must(s.SaveHardState(HardState{2, "b"}))
+	d.must(s.Append(21, 20, records(0, 21, 2, 1, 95)))
+	d.must(s.Close())
+	if d.lastSegment() != path {
+		t.Fatal("another segment")
+	}
+	restore := func(names ...string) *disk {
+		clone := &disk{t, d.CrashClone(vfs.Nothing), d.options}
+		for _, name := range names {
+			b, err := old.Bytes(name)
+			d.must(err)
+			d.must(clone.SetBytes(name, b))
+		}
+		return clone
+	}
+	s = restore(path).open()
+	if _, last := s.Bounds(); last != 20 || s.HardState().Term != 2 {
+		t.Errorf("the last segment of before: the log ends at %d", last)
+	}
+	s = restore(filepath.Join(testDir, stateNameA), filepath.Join(testDir, stateNameB)).open()
+	if _, last := s.Bounds(); last != 21 || s.HardState().Term != 1 {
+		t.Errorf("the hard state of before: %+v", s.HardState())
+	}
+	clone := restore()
+	d.must(clone.Remove(segmentPath(1)))
+	if first, last := clone.open().Bounds(); first == 1 || last != 21 {
+		t.Errorf("without the first segment: from %d to %d", first, last)
 	}
 }
 

@@ -220,76 +220,10 @@ func TestFault093_TornBatchIsCut(t *testing.T) {
 	}
 }
 
-func TestFault095_RotIsRefusedNeverCut(t *testing.T) {
-	d, want := filled(t, 2048, 24, 120)
-	names, err := d.ReadDir(testDir)
-	d.must(err)
-	flips, refused, harmless := 0, 0, 0
-	for _, name := range names {
-		path := filepath.Join(testDir, name)
-		content, err := d.Bytes(path)
-		d.must(err)
-		step := int64(2000/scale(100) + 3)
-		for bit := int64(0); bit < int64(len(content))*8; bit += step {
-			if bit/8 > 600 && content[bit/8] == 0 && bit%61 != 0 {
-				continue // long stretches of zeros need no more than a sample
-			}
-			flips++
-			clone := &disk{t, d.CrashClone(vfs.Nothing), d.options}
-			must(t, clone.FlipBit(path, bit))
-			s, _, err := clone.try()
-			switch {
-			case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat):
-				refused++
-			case err != nil:
-				t.Fatalf("%s bit %d: %v", name, bit, err)
-			default:
-				harmless++
-				if diff := want.differs(s); diff != "" {
-					t.Fatalf("%s bit %d: taken silently: %s", name, bit, diff)
-				}
-			}
-		}
-	}
-	t.Logf("%d flips: %d refused, %d harmless", flips, refused, harmless)
-}
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// A record that rots while the store is open is found when it is read.
-func TestFault096_RotIsFoundByRead(t *testing.T) {
-	d, _ := filled(t, 0, 40, 200)
-	s := d.open()
-	path := d.lastSegment()
-	content, err := d.Bytes(path)
-	d.must(err)
-	for bit := int64(512 * 8); bit < int64(40*(64+232)+512)*8; bit += int64(7100/scale(100) + 2) {
-		rotten := bytes.Clone(content)
-		rotten[bit/8] ^= 1 << (bit % 8)
-		d.must(d.SetBytes(path, rotten))
-		b, err := s.Read(nil, 1, 40, 1<<20)
-		if err == nil {
-			r, _ := s.Read(nil, 1, 40, 1<<20)
-			d.must(d.SetBytes(path, content))
-			if good, _ := s.Read(nil, 1, 40, 1<<20); !bytes.Equal(r, good) {
-				t.Fatalf("bit %d served", bit)
-			}
-			continue
-		}
-		if !errors.Is(err, ErrCorrupt) {
-			t.Fatalf("bit %d: %v", bit, err)
-		}
-		for len(b) > 0 {
-			r, rest, err := NextRecord(b)
-			must(t, err)
-			must(t, r.Verify(Seed(0)))
-			b = rest
-		}
 	}
 }
 

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -110,11 +111,14 @@ func decodeSegmentHeader(file string, b []byte) (segmentHeader, error) {
 	if h.checksum != segmentHeaderChecksum(b) {
 		return h, corrupt(file, 0, "the segment's header does not verify")
 	}
+	if h.number == 0 || h.first == 0 || h.allocated < segmentHeaderSize || !allZero(b[72:segmentHeaderSize]) {
+		return h, corrupt(file, 16, "segment %d from index %d of %d bytes, or not zeros behind that", h.number, h.first, h.allocated)
+	}
 	return h, nil
 }
 
 // batchKind says what a batch does to the log.
-type batchKind uint16
+type batchKind uint32
 
 const (
 	kindAppend   batchKind = iota + 1 // the records replace the log from first on
@@ -131,6 +135,7 @@ type batchHeader struct {
 	checksum uint32 // of the fields below and of the body with its padding
 	count    uint32
 	length   uint32 // of the body, without the padding
+	flags    uint32 // none are known
 	first    uint64
 	commit   uint64
 	segment  uint64
@@ -144,17 +149,18 @@ func batchSize(length int64) int64 { return batchHeaderSize + align(length) }
 
 func align(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
 
+func alignSector(n int64) int64 { return (n + sectorSize - 1) &^ (sectorSize - 1) }
+
 // sealBatch writes the header into the first bytes of a batch whose body is in
 // place, with its checksums. The seed is the store's, so that a batch of another
 // store never verifies.
 func (h *batchHeader) sealBatch(b []byte, seed uint32) {
 	binary.LittleEndian.PutUint32(b[0:], batchMagic)
 	binary.LittleEndian.PutUint32(b[12:], h.prev)
-	binary.LittleEndian.PutUint16(b[16:], uint16(h.kind))
-	binary.LittleEndian.PutUint16(b[18:], 0)
+	binary.LittleEndian.PutUint32(b[16:], uint32(h.kind))
 	binary.LittleEndian.PutUint32(b[20:], h.count)
 	binary.LittleEndian.PutUint32(b[24:], h.length)
-	binary.LittleEndian.PutUint32(b[28:], 0)
+	binary.LittleEndian.PutUint32(b[28:], h.flags)
 	binary.LittleEndian.PutUint64(b[32:], h.first)
 	binary.LittleEndian.PutUint64(b[40:], h.commit)
 	binary.LittleEndian.PutUint64(b[48:], h.segment)
@@ -177,9 +183,10 @@ func decodeBatchHeader(b []byte, seed uint32, segment uint64, offset int64) (bat
 	h := batchHeader{
 		checksum: binary.LittleEndian.Uint32(b[8:]),
 		prev:     binary.LittleEndian.Uint32(b[12:]),
-		kind:     batchKind(binary.LittleEndian.Uint16(b[16:])),
+		kind:     batchKind(binary.LittleEndian.Uint32(b[16:])),
 		count:    binary.LittleEndian.Uint32(b[20:]),
 		length:   binary.LittleEndian.Uint32(b[24:]),
+		flags:    binary.LittleEndian.Uint32(b[28:]),
 		first:    binary.LittleEndian.Uint64(b[32:]),
 		commit:   binary.LittleEndian.Uint64(b[40:]),
 		segment:  binary.LittleEndian.Uint64(b[48:]),
@@ -206,8 +213,11 @@ func (h *batchHeader) meaning(last uint64) error {
 		return fmt.Errorf("a batch of kind %d, %d records and %d bytes at index %d, after %d",
 			h.kind, h.count, h.length, h.first, last)
 	}
-	if h.first == 0 {
-		return fmt.Errorf("a batch at index 0")
+	switch {
+	case h.first == 0:
+		return errors.New("a batch at index 0")
+	case h.flags != 0:
+		return fmt.Errorf("a batch with flags %x", h.flags)
 	}
 	return nil
 }

@@ -37,11 +37,11 @@ var golden = []struct {
 		return b
 	}, "62746368 a549bcd8 ded301b9 efbe0000 0300 0000 00000000 00000000 00000000 0a00000000000000 0900000000000000 0300000000000000 6802000000000000"},
 	{"identity", func() []byte {
-		return encodeSlot(nil, identityMagic, slot{0x1122334455667788, 2, encodeIdentity(Identity{ClusterID: 6, Initial: []byte("init")})})
-	}, "474f524146544944 01000000 eb936f8b 8877665544332211 0200000000000000 0c000000 4f17bd5d 0600000000000000 696e6974"},
+		return encodeSlot(nil, identityMagic, slot{0x1122334455667788, 2, encodeIdentity(Identity{ClusterID: 6, Initial: []byte("init")})}, slotFileSize)
+	}, "474f524146544944 01000000 eb936f8b 8877665544332211 0200000000000000 0c000000 cf76f70f 0600000000000000 696e6974"},
 	{"hard state", func() []byte {
-		return encodeSlot(nil, stateMagic, slot{0x1122334455667788, 2, encodeHardState(HardState{Term: 7, VotedFor: "n1"})})
-	}, "474f524146544853 01000000 65970b43 8877665544332211 0200000000000000 0a000000 9d3794cb 0700000000000000 6e31"},
+		return encodeSlot(nil, stateMagic, slot{0x1122334455667788, 2, encodeHardState(HardState{Term: 7, VotedFor: "n1"})}, slotFileSize)
+	}, "474f524146544853 01000000 65970b43 8877665544332211 0200000000000000 0a000000 7cab768a 0700000000000000 6e31"},
 }
 
 func TestGolden(t *testing.T) {
@@ -100,7 +100,7 @@ func TestEveryBitCounts(t *testing.T) {
 			return ok && h.size() == int64(len(b)) && h.verifyBatch(b, Seed(5))
 		}},
 		"segment header": {header.encode(), func(b []byte) bool { _, err := decodeSegmentHeader("f", b); return err == nil }},
-		"slot": {encodeSlot(nil, stateMagic, slot{1, 2, []byte("payload")})[:slotHeaderSize+7], func(b []byte) bool {
+		"slot": {encodeSlot(nil, stateMagic, slot{1, 2, []byte("payload")}, slotFileSize), func(b []byte) bool {
 			_, err := decodeSlot("f", b, stateMagic)
 			return err == nil
 		}},

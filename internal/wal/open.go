@@ -163,11 +163,11 @@ func (s *Store) unused(numbers []uint64) error {
 		if err != nil {
 			return err
 		}
-		virgin, err := seg.virgin()
+		blank, err := seg.blank(&window{file: seg.file, buf: make([]byte, min(seg.allocated, 64<<10))}, segmentHeaderSize)
 		if err = errors.Join(err, seg.file.Close()); err != nil {
 			return err
 		}
-		if !virgin {
+		if !blank {
 			return lost("there is a log")
 		}
 	}

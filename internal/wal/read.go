@@ -136,6 +136,17 @@ func (r *reader) enterBatch(p *mark) error {
 	if err != nil {
 		return r.damaged(*p, err)
 	}
+	if sector := alignSector(off); sector != off && allZero(b[:min(sector-off, batchHeaderSize)]) {
+		// A seal may follow, in the next sector.
+		gap := sector - off
+		if b, err = r.window.peek(off, int(gap)+batchHeaderSize); err != nil {
+			return r.damaged(*p, err)
+		}
+		if !allZero(b[:gap]) {
+			return corrupt(p.seg.name, off, "not the batch of index %d", p.index)
+		}
+		off, b = sector, b[gap:]
+	}
 	h, ok := decodeBatchHeader(b, r.seed, p.seg.header.number, off)
 	if !ok || h.kind == kindAppend && h.first != p.index || h.kind != kindAppend && h.kind != kindSeal {
 		return corrupt(p.seg.name, off, "not the batch of index %d", p.index)

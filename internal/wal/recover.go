@@ -52,12 +52,13 @@ func (s *Store) recover(numbers []uint64, visitor Visitor) error {
 			continue
 		}
 		// Only the newest segment may follow one that was not ended, and only if it
-		// was never used.
-		virgin, err := segs[i+1].virgin()
+		// was never used, and was made for what this one holds.
+		next := segs[i+1]
+		blank, err := next.blank(&window{file: next.file, buf: make([]byte, min(next.allocated, 64<<10))}, segmentHeaderSize)
 		if err != nil {
 			return err
 		}
-		if i+1 != len(segs)-1 || !virgin {
+		if i+1 != len(segs)-1 || !blank || !r.follows(next) {
 			return r.broken()
 		}
 		unbegun = true
@@ -115,36 +116,67 @@ func (r *recovery) walk(seg *segment) error {
 	r.seg, r.off, r.prev, r.kind, r.closed = seg, segmentHeaderSize, h.checksum, 0, false
 	r.window.file, r.window.n = seg.file, 0
 	for !r.closed {
-		h, b, err := r.next()
+		h, b, off, err := r.next()
 		if err != nil {
 			return err
 		}
 		if b == nil {
 			return nil
 		}
+		r.off = off
 		if err := r.replay(&h, b); err != nil {
 			return err
 		}
 	}
-	return nil
+	// Nothing is ever written behind the end of a segment. What is there belongs
+	// elsewhere, or has rotted.
+	blank, err := seg.blank(&r.window, r.off)
+	if err == nil && !blank {
+		err = corrupt(seg.name, r.off, "bytes behind the end of the segment")
+	}
+	return err
 }
 
-// next returns the batch at the end of the walk; no bytes say that there is no
-// valid one.
-func (r *recovery) next() (batchHeader, []byte, error) {
-	rest := r.seg.allocated - r.off
+// next returns the batch at the end of the walk, and where it stands; no bytes say
+// that there is no valid one.
+func (r *recovery) next() (batchHeader, []byte, int64, error) {
+	off := r.off
+	h, b, err := r.batch(off)
+	if b != nil || err != nil {
+		return h, b, off, err
+	}
+	// A seal has a sector of its own; what it leaves free is zero.
+	sector := alignSector(off)
+	if gap := sector - off; gap > 0 && sector <= r.seg.allocated {
+		z, err := r.window.peek(off, int(gap))
+		if err != nil {
+			return h, nil, off, err
+		}
+		if allZero(z) {
+			h, b, err = r.batch(sector)
+			if err != nil || b != nil && h.kind == kindSeal {
+				return h, b, sector, err
+			}
+		}
+	}
+	return batchHeader{}, nil, off, nil
+}
+
+// batch returns the valid batch at an offset; no bytes say that there is none.
+func (r *recovery) batch(off int64) (batchHeader, []byte, error) {
+	rest := r.seg.allocated - off
 	if rest < batchHeaderSize {
 		return batchHeader{}, nil, nil
 	}
-	b, err := r.window.peek(r.off, batchHeaderSize)
+	b, err := r.window.peek(off, batchHeaderSize)
 	if err != nil {
 		return batchHeader{}, nil, err
 	}
-	h, ok := decodeBatchHeader(b, r.store.seed, r.seg.header.number, r.off)
+	h, ok := decodeBatchHeader(b, r.store.seed, r.seg.header.number, off)
 	if !ok || h.size() > rest {
 		return batchHeader{}, nil, nil
 	}
-	if b, err = r.window.peek(r.off, int(h.size())); err != nil {
+	if b, err = r.window.peek(off, int(h.size())); err != nil {
 		return batchHeader{}, nil, err
 	}
 	if !h.verifyBatch(b, r.store.seed) {
@@ -168,6 +200,9 @@ func (r *recovery) replay(h *batchHeader, b []byte) error {
 		body := b[batchHeaderSize : batchHeaderSize+int64(h.length)]
 		if err := checkRecords(body, h.first, h.count, r.seg.seed); err != nil {
 			return corrupt(r.seg.name, r.off, "%v", err)
+		}
+		if !allZero(b[batchHeaderSize+int64(h.length):]) {
+			return corrupt(r.seg.name, r.off, "bytes behind the last record")
 		}
 		var err error
 		if marks, err = r.marker.scan(r.seg, h.first, h.first <= v.last, body, r.off+batchHeaderSize); err != nil {
@@ -221,6 +256,16 @@ func (r *recovery) show(first uint64, cuts bool, body []byte) {
 		r.visitor.Record(rec)
 		body = rest
 	}
+}
+
+// follows reports whether a segment was made to go on where the walk has ended, for
+// the time when this one is ended.
+func (r *recovery) follows(next *segment) bool {
+	first := r.store.view.last + 1
+	end := rollHeader(first, next.header.commit, r.prev, r.seg.header.number, r.off)
+	var scratch [rollSize]byte
+	end.sealBatch(scratch[:], r.store.seed)
+	return next.header.first == first && next.header.prev == end.checksum
 }
 
 func (r *recovery) broken() error {

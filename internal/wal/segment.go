@@ -82,8 +82,6 @@ func (s *segment) load(number uint64) error {
 	switch {
 	case s.header.number != number:
 		return corrupt(s.name, 32, "this is segment %d", s.header.number)
-	case s.header.first == 0:
-		return corrupt(s.name, 40, "a log that begins at index 0")
 	case size < s.header.allocated:
 		return corrupt(s.name, size, "the file ends here, and had %d bytes", s.header.allocated)
 	}
@@ -92,10 +90,9 @@ func (s *segment) load(number uint64) error {
 	return nil
 }
 
-// virgin reports whether nothing was ever written behind the header.
-func (s *segment) virgin() (bool, error) {
-	w := window{file: s.file, buf: make([]byte, min(s.allocated, 64<<10))}
-	for off := int64(segmentHeaderSize); off < s.allocated; {
+// blank reports whether nothing was ever written from an offset on.
+func (s *segment) blank(w *window, off int64) (bool, error) {
+	for off < s.allocated {
 		b, err := w.peek(off, int(min(int64(len(w.buf)), s.allocated-off)))
 		if err != nil {
 			return false, err

@@ -3,6 +3,7 @@ package wal
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"os"
@@ -13,26 +14,32 @@ import (
 
 const (
 	slotHeaderSize = 40
-	// slotFileSize is what a copy is created with, so that rewriting it takes no
-	// space from the disk.
+	// slotFileSize is the size of a copy, unless its payload needs more: rewriting it
+	// takes no space from the disk.
 	slotFileSize = 4096
+	// maxSlotFile bounds what is read into memory.
+	maxSlotFile = 16 << 20
 )
 
 // pair keeps a small value in two files. A change is written and synced in one,
 // then in the other: a crash leaves one of them whole, and once the change has
 // been promised, both hold it, so that the loss of either is no step back in time.
+//
+// A copy is overwritten as a whole, and its checksum covers the whole file: no bit
+// of it is worth less than another. One that has to be larger is replaced by a new
+// file, so that a disk that is full leaves it as it was.
 type pair struct {
 	fsys    vfs.FS
 	magic   string
 	names   [2]string
 	files   [2]vfs.File
-	sizes   [2]int64 // of the files
+	sizes   [2]int64 // of the files; 0 if there is none, or one that cannot be overwritten
 	storeID uint64
 	seq     uint64
 	payload []byte
 	buf     []byte
 	newest  int      // the copy that load has taken
-	bad     []string // the copies that load has found missing or damaged
+	bad     []string // the copies that load has found missing, damaged or behind
 }
 
 // slot is one copy, decoded.
@@ -42,9 +49,14 @@ type slot struct {
 	payload []byte
 }
 
-func encodeSlot(buf []byte, magic string, s slot) []byte {
-	size := (slotHeaderSize + len(s.payload) + sectorSize - 1) &^ (sectorSize - 1)
-	if cap(buf) < size {
+// slotSize is the size of the file that a payload needs.
+func slotSize(payload []byte) int64 {
+	return max(slotFileSize, alignSector(slotHeaderSize+int64(len(payload))))
+}
+
+// encodeSlot returns the bytes of a copy in a file of the given size.
+func encodeSlot(buf []byte, magic string, s slot, size int64) []byte {
+	if int64(cap(buf)) < size {
 		buf = make([]byte, size)
 	}
 	buf = buf[:size]
@@ -54,16 +66,16 @@ func encodeSlot(buf []byte, magic string, s slot) []byte {
 	binary.LittleEndian.PutUint64(buf[24:], s.seq)
 	binary.LittleEndian.PutUint32(buf[32:], uint32(len(s.payload)))
 	copy(buf[slotHeaderSize:], s.payload)
-	binary.LittleEndian.PutUint32(buf[36:], slotChecksum(buf, len(s.payload)))
+	binary.LittleEndian.PutUint32(buf[36:], slotChecksum(buf))
 	return buf
 }
 
-func slotChecksum(b []byte, length int) uint32 {
-	sum := crc32.Checksum(b[16:36], castagnoli)
-	return crc32.Update(sum, castagnoli, b[slotHeaderSize:slotHeaderSize+length])
+func slotChecksum(b []byte) uint32 {
+	sum := crc32.Checksum(b[prologueSize:36], castagnoli)
+	return crc32.Update(sum, castagnoli, b[slotHeaderSize:])
 }
 
-// decodeSlot returns the copy in b; the payload aliases it.
+// decodeSlot returns the copy that a file's bytes are; the payload aliases them.
 func decodeSlot(file string, b []byte, magic string) (slot, error) {
 	if len(b) < slotHeaderSize {
 		return slot{}, corrupt(file, 0, "%d bytes do not hold the header", len(b))
@@ -71,18 +83,27 @@ func decodeSlot(file string, b []byte, magic string) (slot, error) {
 	if err := checkPrologue(file, b, magic); err != nil {
 		return slot{}, err
 	}
+	if binary.LittleEndian.Uint32(b[36:]) != slotChecksum(b) {
+		return slot{}, corrupt(file, 36, "the checksum does not match")
+	}
 	length := binary.LittleEndian.Uint32(b[32:])
 	if uint64(length) > uint64(len(b)-slotHeaderSize) {
 		return slot{}, corrupt(file, 32, "a length of %d in a file of %d", length, len(b))
 	}
-	if binary.LittleEndian.Uint32(b[36:]) != slotChecksum(b, int(length)) {
-		return slot{}, corrupt(file, 36, "the checksum does not match")
+	end := slotHeaderSize + int(length)
+	if !reusable(int64(len(b))) || !allZero(b[end:]) {
+		return slot{}, corrupt(file, int64(end), "the file is not %d bytes and zeros", end)
 	}
 	return slot{
 		storeID: binary.LittleEndian.Uint64(b[16:]),
 		seq:     binary.LittleEndian.Uint64(b[24:]),
-		payload: b[slotHeaderSize : slotHeaderSize+length],
+		payload: b[slotHeaderSize:end:end],
 	}, nil
+}
+
+// reusable reports whether a copy may have this size.
+func reusable(size int64) bool {
+	return size >= slotFileSize && size <= maxSlotFile && size%sectorSize == 0
 }
 
 func newPair(fsys vfs.FS, dir, magic, nameA, nameB string) *pair {
@@ -93,7 +114,7 @@ func newPair(fsys vfs.FS, dir, magic, nameA, nameB string) *pair {
 func (p *pair) create(storeID uint64, payload []byte) error {
 	p.storeID, p.seq, p.payload = storeID, 1, payload
 	for i := range p.names {
-		if err := p.replace(i); err != nil {
+		if err := p.replace(i, slot{storeID, p.seq, payload}, slotSize(payload)); err != nil {
 			return err
 		}
 	}
@@ -111,7 +132,7 @@ func (p *pair) load() error {
 	for i := range p.names {
 		slots[i], errs[i] = p.read(i)
 		switch {
-		case errors.Is(errs[i], ErrCorrupt) || errors.Is(errs[i], fs.ErrNotExist):
+		case lost(errs[i]):
 			p.bad = append(p.bad, p.names[i])
 		case errs[i] != nil:
 			return errs[i]
@@ -126,12 +147,24 @@ func (p *pair) load() error {
 		return errs[0]
 	}
 	s, other := slots[p.newest], 1-p.newest
-	if errs[other] == nil && (slots[other].storeID != s.storeID ||
-		slots[other].seq == s.seq && string(slots[other].payload) != string(s.payload)) {
-		return corrupt(p.names[other], 0, "the two copies contradict each other")
+	if errs[other] == nil {
+		o := slots[other]
+		if o.storeID != s.storeID || o.seq == s.seq && string(o.payload) != string(s.payload) {
+			return corrupt(p.names[other], 0, "the two copies contradict each other")
+		}
+		if o.seq != s.seq {
+			p.bad = append(p.bad, p.names[other])
+		}
 	}
 	p.storeID, p.seq, p.payload = s.storeID, s.seq, s.payload
 	return nil
+}
+
+// lost reports whether an error is of a copy that can be made again from the other:
+// not one of a later version, which may know better.
+func lost(err error) bool {
+	var format *FormatError
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &format) && format.Version == 0
 }
 
 // settle makes what was loaded durable in both copies, also where it seems to be
@@ -139,13 +172,7 @@ func (p *pair) load() error {
 // The worse copy goes first: the better one is overwritten, by the same bytes, only
 // when there are two of it.
 func (p *pair) settle() error {
-	other := 1 - p.newest
-	if p.files[other] == nil {
-		if err := p.replace(other); err != nil {
-			return err
-		}
-	}
-	for _, i := range [2]int{other, p.newest} {
+	for _, i := range [2]int{1 - p.newest, p.newest} {
 		if err := p.writeCopy(i, slot{p.storeID, p.seq, p.payload}); err != nil {
 			return err
 		}
@@ -153,60 +180,52 @@ func (p *pair) settle() error {
 	return nil
 }
 
-// replace puts a new file in the place of a copy. It is whole from the beginning: a
-// torn write into zeros could look like a file of another format.
-func (p *pair) replace(i int) error {
-	content := encodeSlot(nil, p.magic, slot{p.storeID, p.seq, p.payload})
-	if pad := slotFileSize - len(content); pad > 0 {
-		content = append(content, make([]byte, pad)...)
-	}
-	if err := vfs.WriteFile(p.fsys, p.names[i], content); err != nil {
-		return err
-	}
-	f, err := p.fsys.OpenFile(p.names[i], os.O_RDWR, 0)
-	p.files[i], p.sizes[i] = f, int64(len(content))
-	return err
-}
-
 func (p *pair) read(i int) (slot, error) {
-	if p.files[i] == nil {
-		f, err := p.fsys.OpenFile(p.names[i], os.O_RDWR, 0)
-		if err != nil {
-			return slot{}, err
-		}
-		p.files[i] = f
-	}
-	size, err := p.files[i].Size()
+	size, err := p.open(i)
 	if err != nil {
 		return slot{}, err
 	}
-	p.sizes[i] = size
-	// The length field is read first, so that no more is allocated than it says, nor
-	// than there is.
-	header := make([]byte, min(size, slotHeaderSize))
-	if err := readFull(p.files[i], header, 0); err != nil {
-		return slot{}, err
+	if size > maxSlotFile {
+		return slot{}, corrupt(p.names[i], maxSlotFile, "a file of %d bytes", size)
 	}
-	want := int64(len(header))
-	if want == slotHeaderSize {
-		want += int64(binary.LittleEndian.Uint32(header[32:]))
-	}
-	b := make([]byte, min(size, want))
+	b := make([]byte, size)
 	if err := readFull(p.files[i], b, 0); err != nil {
 		return slot{}, err
 	}
 	return decodeSlot(p.names[i], b, p.magic)
 }
 
+// open opens the file of a copy and returns its size.
+func (p *pair) open(i int) (int64, error) {
+	p.sizes[i] = 0
+	if p.files[i] == nil {
+		f, err := p.fsys.OpenFile(p.names[i], os.O_RDWR, 0)
+		if err != nil {
+			return 0, err
+		}
+		p.files[i] = f
+	}
+	size, err := p.files[i].Size()
+	if err == nil && reusable(size) {
+		p.sizes[i] = size
+	}
+	return size, err
+}
+
 // save makes the payload durable in both copies. After an error the pair holds the
 // old value, and the disk either; after ErrNoSpace it may be tried again.
 func (p *pair) save(payload []byte) error {
+	if slotSize(payload) > maxSlotFile {
+		return fmt.Errorf("%w: %d bytes for %s", ErrTooLarge, len(payload), p.names[0])
+	}
 	next := slot{p.storeID, p.seq + 1, payload}
-	// Room for both first: a start on a full disk has to bring the second copy up to
-	// the first.
+	// Room for both comes first: if the second copy could not follow the first one, a
+	// start on the full disk could not bring it up, either.
 	for i := range p.files {
-		if err := p.grow(i, int64(slotHeaderSize+len(payload))); err != nil {
-			return err
+		if size := slotSize(payload); size > p.sizes[i] {
+			if err := p.replace(i, slot{p.storeID, p.seq, p.payload}, size); err != nil {
+				return err
+			}
 		}
 	}
 	for i := range p.files {
@@ -218,40 +237,45 @@ func (p *pair) save(payload []byte) error {
 	return nil
 }
 
-// grow makes a copy's file long enough. What it adds is no part of the copy.
-func (p *pair) grow(i int, need int64) error {
-	need = (need + sectorSize - 1) &^ (sectorSize - 1)
-	if p.sizes[i] >= need {
-		return nil
-	}
-	err := allocate(p.files[i], p.sizes[i], need)
-	if err == nil {
-		p.sizes[i] = need
-		return p.files[i].Sync()
-	}
-	if !vfs.IsNoSpace(err) {
-		return err
-	}
-	if undo := p.files[i].Truncate(p.sizes[i]); undo != nil {
-		return undo
-	}
-	return noSpace(err)
-}
-
 func (p *pair) writeCopy(i int, s slot) error {
-	p.buf = encodeSlot(p.buf, p.magic, s)
+	if slotSize(s.payload) > p.sizes[i] {
+		return p.replace(i, s, slotSize(s.payload))
+	}
+	p.buf = encodeSlot(p.buf, p.magic, s, p.sizes[i])
 	if _, err := p.files[i].WriteAt(p.buf, 0); err != nil {
 		return noSpace(err)
 	}
 	return p.files[i].Sync()
 }
 
+// replace puts a new file of a size in the place of a copy that is missing or too
+// small. It is whole from the beginning: a torn write into zeros could look like a
+// file of another format.
+func (p *pair) replace(i int, s slot, size int64) error {
+	// Not every system renames over a file that is open.
+	if f := p.files[i]; f != nil {
+		p.files[i], p.sizes[i] = nil, 0
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	p.buf = encodeSlot(p.buf, p.magic, s, size)
+	err := vfs.WriteFile(p.fsys, p.names[i], p.buf)
+	if err != nil {
+		_, _ = p.open(i) // what was there serves smaller payloads, if it is there
+		return noSpace(err)
+	}
+	_, err = p.open(i)
+	return err
+}
+
 func (p *pair) close() error {
 	var errs []error
-	for _, f := range p.files {
+	for i, f := range p.files {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
+		p.files[i], p.sizes[i] = nil, 0
 	}
 	return errors.Join(errs...)
 }

@@ -142,8 +142,8 @@ func (s *Store) CommitIndex() uint64 {
 // Torn returns what Open cut off, or nil.
 func (s *Store) Torn() *TornTail { return s.torn }
 
-// Repaired returns the files of which Open found one copy missing or damaged, and
-// wrote it again from the other.
+// Repaired returns the files that Open has made again from their other copies:
+// they were missing, damaged, or behind, as a crash may leave the second one.
 func (s *Store) Repaired() []string { return s.repaired }
 
 // SaveIdentity makes the cluster id and the initial configuration durable; the
@@ -244,10 +244,10 @@ func (s *Store) writable() error {
 	return s.writer.failed
 }
 
-// fail makes an error of the disk final, unless it says that the disk is full and
-// nothing has changed.
+// fail makes an error of the disk final, unless it says that the disk is full, or
+// something too large, and nothing has changed.
 func (s *Store) fail(err error) error {
-	if errors.Is(err, ErrNoSpace) {
+	if errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooLarge) {
 		return err
 	}
 	s.writer.failed = errors.Join(ErrFailed, err)

@@ -12,11 +12,11 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space. A batch leaves sealSpace as well, so
-// that a store whose disk is full can still be sealed.
+// ended without asking the disk for space. A batch leaves sealSpace as well, if that
+// fits into the segment, so that a store whose disk is full can still be sealed.
 const (
 	rollSize  = batchHeaderSize
-	sealSpace = 4 * batchHeaderSize
+	sealSpace = 2 * sectorSize
 )
 
 // Append puts whole records into the log, the first of them at index first, in
@@ -103,6 +103,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // Seal proves to a later Open that everything before it was durable, so that
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
+//
+// A seal has a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -122,19 +125,24 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
 	w := &s.writer
-	if err := w.clean(); err != nil {
+	if err := s.clean(); err != nil {
 		return s.fail(err)
 	}
 	size := h.size()
-	if h.kind != kindSeal {
-		size += sealSpace
+	if h.kind == kindSeal {
+		size += alignSector(w.off) - w.off
 	}
-	if err := s.reserve(size); err != nil {
+	if err := s.reserve(size, h.kind != kindSeal); err != nil {
 		return s.fail(err)
+	}
+	end := w.off
+	if h.kind == kindSeal {
+		w.off = alignSector(w.off)
 	}
 	start := w.off
 	b, err := s.put(h, bufs)
 	if err != nil {
+		w.off = end
 		return s.fail(err)
 	}
 	var marks []mark
@@ -191,40 +199,52 @@ func (s *Store) undo(cause error, size int) error {
 	if !vfs.IsNoSpace(cause) {
 		return cause
 	}
-	w.spill = spill{w.seg, w.off, w.off + int64(size)}
-	if err := w.clean(); err != nil {
+	w.spill = spill{seg: w.seg, from: w.off, to: w.off + int64(size)}
+	if err := s.clean(); err != nil {
 		return err
 	}
 	return noSpace(cause)
 }
 
-// spill is a part of a segment that may hold some of a batch that was refused.
+// spill is what a batch that was refused has left behind: a part of it, in a
+// segment, and the next segment, if the batch was to end this one.
 type spill struct {
 	seg      *segment
 	from, to int64
+	next     string
 }
 
-// clean zeroes what is spilled, and syncs it, lest a crash mixes what was refused
-// with the batch that will stand there. Where even that finds the disk full, nothing
-// is written before it has succeeded.
-func (w *writer) clean() error {
-	if w.spill.seg == nil {
-		return nil
+// clean removes, durably, what was spilled, lest a crash mixes what was refused with
+// what will stand there. Where even that finds the disk full, nothing is written
+// before it has succeeded.
+func (s *Store) clean() error {
+	left := &s.writer.spill
+	if left.seg != nil {
+		if err := zero(left.seg.file, left.from, left.to); err != nil {
+			return noSpace(err)
+		}
+		if err := left.seg.file.Sync(); err != nil {
+			return err
+		}
+		left.seg = nil
 	}
-	if err := zero(w.spill.seg.file, w.spill.from, w.spill.to); err != nil {
-		return noSpace(err)
+	if left.next != "" {
+		if err := s.discard(left.next); err != nil {
+			return noSpace(err)
+		}
+		if err := s.fsys.SyncDir(s.dir); err != nil {
+			return err
+		}
+		left.next = ""
 	}
-	if err := w.spill.seg.file.Sync(); err != nil {
-		return err
-	}
-	w.spill = spill{}
 	return nil
 }
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing.
-func (s *Store) reserve(size int64) error {
+// written before there is space for all of it, so a full disk tears nothing. Where the
+// segment is meant to be longer there is to be space for seals as well.
+func (s *Store) reserve(size int64, seals bool) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
@@ -235,6 +255,9 @@ func (s *Store) reserve(size int64) error {
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
 	need := w.off + size + rollSize
+	if seals {
+		need = max(need, min(need+sealSpace, target))
+	}
 	if need <= w.seg.allocated {
 		return nil
 	}
@@ -253,8 +276,7 @@ func (s *Store) roll(size int64) error {
 	w := &s.writer
 	_, last := s.Bounds()
 	commit := s.CommitIndex()
-	end := batchHeader{kind: kindRoll, first: last + 1, commit: commit, prev: w.prev,
-		segment: w.seg.header.number, offset: w.off}
+	end := rollHeader(last+1, commit, w.prev, w.seg.header.number, w.off)
 	var scratch [rollSize]byte
 	end.sealBatch(scratch[:], s.seed)
 	header := segmentHeader{
@@ -271,10 +293,13 @@ func (s *Store) roll(size int64) error {
 	}
 	if _, err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
-		if errors.Is(err, ErrNoSpace) && w.spill.seg == nil {
-			// Only now is it sure that this segment was not ended. Before, the next one
-			// stays where it is: it will be replaced by another one of its name.
-			err = errors.Join(err, s.discard(next.name))
+		if errors.Is(err, ErrNoSpace) {
+			// A successor that was not used would be taken for proof of what this segment
+			// holds; but only when that is clean is it sure that it was not ended.
+			w.spill.next = next.name
+			if undo := s.clean(); undo != nil {
+				return undo
+			}
 		}
 		return err
 	}
@@ -283,6 +308,11 @@ func (s *Store) roll(size int64) error {
 	s.mu.Unlock()
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
 	return nil
+}
+
+// rollHeader is the batch that ends a segment, but for its checksum.
+func rollHeader(first, commit uint64, prev uint32, segment uint64, off int64) batchHeader {
+	return batchHeader{kind: kindRoll, first: first, commit: commit, prev: prev, segment: segment, offset: off}
 }
 
 // Compact removes the oldest segments as long as they hold only entries below
