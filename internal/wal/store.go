@@ -102,6 +102,7 @@ type writer struct {
 	prev   uint32 // checksum of the batch before it
 	sealed bool   // nothing was written since the last seal
 	buf    []byte
+	spill  spill
 	marker marker
 	failed error // the first write or sync that failed, for good
 }

@@ -125,6 +125,9 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
 	w := &s.writer
+	if err := s.clean(); err != nil {
+		return s.fail(err)
+	}
 	size := h.size()
 	if h.kind == kindSeal {
 		size += alignSector(w.off) - w.off
@@ -190,21 +193,51 @@ func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
 }
 
 // undo takes back a batch that found the disk full, although its space had been
-// written before: there are file systems that never write in place. It is synced,
-// lest a crash mixes what was refused with the batch that will stand there. If that
-// does not work either, the error is final.
+// written before: there are file systems that never write in place.
 func (s *Store) undo(cause error, size int) error {
 	w := &s.writer
 	if !vfs.IsNoSpace(cause) {
 		return cause
 	}
-	if err := zero(w.seg.file, w.off, w.off+int64(size)); err != nil {
-		return err
-	}
-	if err := w.seg.file.Sync(); err != nil {
+	w.spill = spill{seg: w.seg, from: w.off, to: w.off + int64(size)}
+	if err := s.clean(); err != nil {
 		return err
 	}
 	return noSpace(cause)
+}
+
+// spill is what a batch that was refused has left behind: a part of it, in a
+// segment, and the next segment, if the batch was to end this one.
+type spill struct {
+	seg      *segment
+	from, to int64
+	next     string
+}
+
+// clean removes, durably, what was spilled, lest a crash mixes what was refused with
+// what will stand there. Where even that finds the disk full, nothing is written
+// before it has succeeded.
+func (s *Store) clean() error {
+	left := &s.writer.spill
+	if left.seg != nil {
+		if err := zero(left.seg.file, left.from, left.to); err != nil {
+			return noSpace(err)
+		}
+		if err := left.seg.file.Sync(); err != nil {
+			return err
+		}
+		left.seg = nil
+	}
+	if left.next != "" {
+		if err := s.discard(left.next); err != nil {
+			return noSpace(err)
+		}
+		if err := s.fsys.SyncDir(s.dir); err != nil {
+			return err
+		}
+		left.next = ""
+	}
+	return nil
 }
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
@@ -261,13 +294,10 @@ func (s *Store) roll(size int64) error {
 	if _, err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
 		if errors.Is(err, ErrNoSpace) {
-			// Only now is it sure that this segment was not ended. A successor that came
-			// back would be taken for proof of what this segment holds.
-			undo := s.discard(next.name)
-			if undo == nil {
-				undo = s.fsys.SyncDir(s.dir)
-			}
-			if undo != nil {
+			// A successor that was not used would be taken for proof of what this segment
+			// holds; but only when that is clean is it sure that it was not ended.
+			w.spill.next = next.name
+			if undo := s.clean(); undo != nil {
 				return undo
 			}
 		}
