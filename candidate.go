@@ -145,7 +145,7 @@ func (l *eventLoop) solicit(ctx context.Context) {
 		return
 	}
 	needs := l.balloted
-	l.promises.ballots = append(l.promises.ballots, promise{needs: needs, deliver: func() {
+	l.promises.ballots = append(l.promises.ballots, promise{own: true, needs: needs, deliver: func() {
 		if l.election == e && l.raft.role == Candidate {
 			l.askVoters(ctx, e)
 		}

@@ -46,6 +46,9 @@ var (
 	// ErrOverloaded says that too many bytes wait to be committed; nothing was
 	// staged, and the caller may try again later.
 	ErrOverloaded = errors.New("raft: too many uncommitted bytes")
+	// ErrNoSpace says that this server's disk is full: nothing was staged. It serves
+	// again by itself when there is space.
+	ErrNoSpace = wal.ErrNoSpace
 	// ErrEntryTooLarge says that the encoded command exceeds the entry limit.
 	ErrEntryTooLarge = errors.New("raft: entry too large")
 	// ErrUnregisteredCommand says that the command's type is not registered, so

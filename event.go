@@ -12,6 +12,8 @@ const (
 	ElectionTimeoutThresholdEventType = "electionTimeoutThreshold" // time.Duration since the leader's last word
 	HeartbeatEventType                = "heartbeat"                // time.Duration of one exchange with a peer
 	SnapshotFailedEventType           = "snapshotFailed"           // string; why taking a snapshot failed; the log grows meanwhile
+	StorageEventType                  = "storage"                  // string, and previous: why this server cannot write for now, "" when it can
+	FailureEventType                  = "failure"                  // error; why the server stops by itself or halts: see Err
 )
 
 // ElectionTimeoutThresholdPercent is the share of the election timeout after

@@ -28,12 +28,8 @@ type eventLoop struct {
 	toldCommit  uint64
 	told        *published
 
-	order        *order // what this turn wants durable, nil if nothing
-	ordered      uint64 // sequence of the last order given
-	balloted     uint64 // sequence of the last order with a ballot or an identity
-	written      uint64 // sequence of the last order done
-	appends      []span // orders with entries that are under way, oldest first
-	durable      uint64 // the last entry of the log that is durable
+	order *order // what this turn wants durable, nil if nothing
+	durability
 	promises     promises
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
@@ -58,10 +54,6 @@ type eventLoop struct {
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	taken       []any                    // scratch of turn
 }
-
-// span is the last index that an order with entries wrote. A truncation lowers
-// it, so that a late completion is never taken for newer entries.
-type span struct{ sequence, last uint64 }
 
 // control is an event that is seldom enough to be a function. It runs on the
 // event loop.
@@ -178,14 +170,8 @@ func (l *eventLoop) send(commit uint64) {
 	if l.order == nil {
 		return
 	}
-	l.ordered++
-	l.order.sequence, l.order.commit = l.ordered, commit
-	if l.order.ballot != nil || l.order.identity != nil {
-		l.balloted = l.ordered
-	}
-	if len(l.order.records) > 0 {
-		l.appends = append(l.appends, span{l.ordered, l.order.last})
-	}
+	l.gave(l.order)
+	l.order.commit = commit
 	l.orders.put(l.order)
 	l.order = nil
 }
@@ -205,15 +191,20 @@ func (l *eventLoop) saveIdentity(reset bool) {
 
 // wrote takes the log writer's word.
 func (l *eventLoop) wrote(word written) {
-	if word.err != nil {
+	switch {
+	case word.err != nil:
 		l.fail(word.err)
-		return
+	case word.full != nil:
+		l.full = word.full
+	default:
+		l.done(word.sequence)
 	}
-	l.written = max(l.written, word.sequence)
-	for len(l.appends) > 0 && l.appends[0].sequence <= l.written {
-		l.durable = max(l.durable, l.appends[0].last)
-		l.appends = l.appends[1:]
-	}
+}
+
+// blocked says why the disk takes no writes at the moment, "" if it does. Such a
+// server neither stands for election nor takes commands that it could not store.
+func (l *eventLoop) blocked() string {
+	return l.trouble(stalledTimeouts * l.settings.electionTimeout())
 }
 
 // truncated takes notice that the log was cut before index.
@@ -225,10 +216,7 @@ func (l *eventLoop) truncated(index uint64) {
 		p.response.success, p.response.term, p.response.index = false, l.raft.term, l.raft.log.end
 		l.promises.ballots = append(l.promises.ballots, p)
 	}
-	l.durable = min(l.durable, index-1)
-	for i := range l.appends {
-		l.appends[i].last = min(l.appends[i].last, index-1)
-	}
+	l.durability.truncated(index)
 }
 
 // keep keeps the promises whose orders are durable.
@@ -377,10 +365,17 @@ func (l *eventLoop) take(c *appendCall, index uint64, truncated bool) {
 }
 
 // fail stops the server for good: it can keep no further promise. What it has
-// on disk stays as it is.
+// on disk stays as it is. A leader hands over first.
 func (l *eventLoop) fail(err error) {
+	if l.ctx.Err() != nil {
+		return
+	}
+	if l.raft.role == Leader && l.office != nil {
+		l.abdicate()
+	}
 	l.log.Error("raft: server stops", "error", err, "term", l.raft.term, "commit", l.raft.commitIndex)
 	l.failed(err)
+	l.events.dispatch(FailureEventType, err, nil)
 }
 
 // encodeIdentity is the bootstrap record of an identity.

@@ -38,6 +38,8 @@ func (l *eventLoop) leaderLoop() {
 	checked := time.Now()
 	check := time.NewTimer(l.checkInterval())
 	defer check.Stop()
+	disk := time.NewTicker(l.settings.electionTimeout() / 2)
+	defer disk.Stop()
 	for l.raft.role == Leader && !l.stopping() {
 		select {
 		case <-l.ctx.Done():
@@ -46,7 +48,11 @@ func (l *eventLoop) leaderLoop() {
 			if l.rearm {
 				l.rearm = false
 				check.Reset(l.checkInterval() - time.Since(checked))
+				disk.Reset(l.settings.electionTimeout() / 2)
 			}
+		case <-disk.C:
+			l.turn(l.decideLeading)
+			l.relieve()
 		case <-check.C:
 			l.turn(l.decideLeading)
 			if l.raft.role == Leader && !l.office.checkQuorum(l.raft.configuration()) {
@@ -164,6 +170,10 @@ func (l *eventLoop) decideLeading(event any) {
 func (l *eventLoop) propose(p *proposal) {
 	if l.office.leaving {
 		p.fail(NotLeaderError, ErrNotApplied)
+		return
+	}
+	if l.full != nil {
+		p.fail(ErrNoSpace, ErrNotApplied)
 		return
 	}
 	// The tail is larger than it should be only while this server's own disk is

@@ -92,7 +92,7 @@ func (s *server) initialize() error {
 			var err error = halt
 			r.err.CompareAndSwap(nil, &err)
 			r.log.Error("raft: apply halts", "index", halt.Index, "command", halt.Command, "cause", halt.Cause)
-			r.inbox.put(control(func(l *eventLoop) { l.halt() }))
+			r.inbox.put(control(func(l *eventLoop) { l.halt(halt) }))
 		},
 		intended: func(intents []intent) { r.inbox.put(control(func(l *eventLoop) { l.intents = intents })) },
 	}
@@ -289,7 +289,7 @@ func (r *run) flush() bool {
 func (l *eventLoop) flushCommitIndex(done chan struct{}) {
 	l.want().flush = true
 	l.balloted = l.ordered + 1
-	l.promises.ballots = append(l.promises.ballots, promise{needs: l.balloted, deliver: func() { close(done) }})
+	l.promises.ballots = append(l.promises.ballots, promise{own: true, needs: l.balloted, deliver: func() { close(done) }})
 }
 
 // appliedOwn takes the applier's word that the first entry of a term is applied:
@@ -301,8 +301,14 @@ func (l *eventLoop) appliedOwn(term uint64) {
 }
 
 // halt takes the applier's word that it cannot go on. A leader that does not
-// apply is of no use: it steps down, and gives others the time to follow it.
-func (l *eventLoop) halt() {
+// apply is of no use: it steps down, and gives others the time to follow it. One
+// that cannot read its log must not vote or store either.
+func (l *eventLoop) halt(halt *HaltError) {
+	if errors.Is(halt.Cause, errUnreadable) {
+		l.fail(halt)
+		return
+	}
+	l.events.dispatch(FailureEventType, error(halt), nil)
 	l.halted = true
 	l.rearm = true
 	if l.raft.role == Leader && l.office != nil {

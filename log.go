@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -187,6 +188,9 @@ type logView struct {
 	store *wal.Store
 }
 
+// errUnreadable says that the disk does not give back what was written to the log.
+var errUnreadable = errors.New("raft: the log cannot be read")
+
 // read returns whole records from index on, no further than to and limit but at
 // least one, and the index of the last. Entries that are no longer in memory
 // come from the disk; they are those of this view or an error.
@@ -198,8 +202,11 @@ func (v *logView) read(index, to uint64, limit int) ([]byte, uint64, error) {
 		to = min(to, first-1)
 	}
 	records, err := v.store.Read(nil, index, to, limit)
-	if err != nil {
+	switch {
+	case errors.Is(err, wal.ErrOutOfRange) || errors.Is(err, wal.ErrClosed):
 		return nil, 0, fmt.Errorf("raft: reading entry %d: %w", index, err)
+	case err != nil:
+		return nil, 0, fmt.Errorf("%w: entry %d: %w", errUnreadable, index, err)
 	}
 	last := index - 1
 	for rest := records; len(rest) > 0; {

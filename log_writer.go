@@ -1,6 +1,8 @@
 package raft
 
 import (
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/goraft/raft/internal/wal"
@@ -36,15 +38,24 @@ func (o *order) add(first, last uint64, records []byte) {
 }
 
 // written is the log writer's word that all orders up to sequence are durable,
-// or the error after which none will be.
+// or the error after which none will be; or why the next one has to wait, which
+// the next word takes back.
 type written struct {
 	sequence uint64
 	err      error
+	full     error
 }
 
 // sealAfter is how long the log writer waits, with nothing to do, before it
 // marks the end of the log as clean.
 const sealAfter = 50 * time.Millisecond
+
+// While the disk is full the log writer tries again after fullRetry, and then
+// after twice as long each time, up to maxFullRetry.
+const (
+	fullRetry    = 50 * time.Millisecond
+	maxFullRetry = time.Second
+)
 
 // logWriter owns the write end of the log. While it syncs, the orders of the
 // next turns gather, and become one write and one sync: group commit.
@@ -52,6 +63,8 @@ type logWriter struct {
 	store  *wal.Store
 	orders *queue[*order]
 	done   func(written) // hands word to the event loop
+	under  []*order      // the order that is carried out, and those behind it
+	later  []*order      // taken from the queue while an order waits for space
 	batch  [][]byte
 	commit uint64
 	failed bool
@@ -69,7 +82,12 @@ func (w *logWriter) run() {
 			closed := w.orders.closed()
 			orders = w.orders.take(orders)
 			w.carryOut(orders)
-			if closed {
+			for len(w.later) > 0 {
+				later := w.later
+				w.later = nil
+				w.carryOut(later)
+			}
+			if closed || w.orders.closed() && !w.orders.waiting() {
 				w.close()
 				return
 			}
@@ -83,6 +101,7 @@ func (w *logWriter) run() {
 // carryOut makes the orders durable, joining appends that follow each other.
 func (w *logWriter) carryOut(orders []*order) {
 	for len(orders) > 0 && !w.failed {
+		w.under = orders
 		n := joinable(orders)
 		err := w.write(orders[:n])
 		w.report(written{sequence: orders[n-1].sequence, err: err})
@@ -122,50 +141,106 @@ func (w *logWriter) write(orders []*order) error {
 	var err error
 	switch {
 	case len(w.batch) > 0:
-		err = w.store.Append(o.first, w.commit, w.batch...)
+		err = w.insist(func() error { return w.store.Append(o.first, w.commit, w.batch...) })
 	case o.truncate != 0:
-		err = w.store.Truncate(o.truncate, w.commit)
+		err = w.insist(func() error { return w.store.Truncate(o.truncate, w.commit) })
 	case o.flush:
-		err = w.store.Seal(w.commit)
+		err = w.insist(func() error { return w.store.Seal(w.commit) })
 	}
 	if err == nil && o.compact != 0 {
-		err = w.store.Compact(o.compact)
+		err = w.insist(func() error { return w.store.Compact(o.compact) })
 	}
 	return err
+}
+
+// insist carries out one step of an order. On a full disk the step has changed
+// nothing, and is tried again until there is space, or the server stops.
+func (w *logWriter) insist(step func() error) error {
+	err := step()
+	if !errors.Is(err, wal.ErrNoSpace) {
+		return err
+	}
+	w.report(written{full: err})
+	for wait := fullRetry; errors.Is(err, wal.ErrNoSpace) && w.pause(wait); wait = min(2*wait, maxFullRetry) {
+		err = step()
+	}
+	return err
+}
+
+// pause waits before the next attempt, and reports false when the server stops. A
+// compaction that has been ordered is carried out ahead of its turn, and ends the
+// pause if it gives space back: what waits for space may be all that it waits for.
+func (w *logWriter) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for !w.compact() {
+		select {
+		case <-timer.C:
+			return true
+		case <-w.orders.ready:
+			w.later = append(w.later, w.orders.take(nil)...)
+			if w.orders.closed() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// compact removes what the orders that wait do not need any more, and reports
+// whether that was anything. It stops short of an order that empties the log.
+func (w *logWriter) compact() bool {
+	upTo := uint64(0)
+	for _, o := range slices.Concat(w.under, w.later) {
+		if o.reset || o.restart != 0 {
+			break
+		}
+		upTo = max(upTo, o.compact)
+	}
+	before, last := w.store.Bounds()
+	err := w.store.Compact(min(upTo, last+1))
+	first, _ := w.store.Bounds()
+	return err == nil && first > before
 }
 
 // prepare carries out what must be durable before the order's entries.
 func (w *logWriter) prepare(o *order) error {
 	if o.reset {
 		w.commit = 0
-		if err := w.store.Truncate(1, 0); err != nil {
+		if err := w.insist(func() error { return w.store.Truncate(1, 0) }); err != nil {
 			return err
 		}
 	}
 	if o.identity != nil {
-		if err := w.store.SaveIdentity(*o.identity); err != nil {
+		if err := w.insist(func() error { return w.store.SaveIdentity(*o.identity) }); err != nil {
 			return err
 		}
 	}
 	if o.ballot != nil {
-		if err := w.store.SaveHardState(wal.HardState{Term: o.ballot.term, VotedFor: o.ballot.votedFor}); err != nil {
+		h := wal.HardState{Term: o.ballot.term, VotedFor: o.ballot.votedFor}
+		if err := w.insist(func() error { return w.store.SaveHardState(h) }); err != nil {
 			return err
 		}
 	}
 	if o.restart == 0 {
 		return nil
 	}
-	if err := w.store.Reset(o.restart, w.commit); err != nil {
+	if err := w.insist(func() error { return w.store.Reset(o.restart, w.commit) }); err != nil {
 		return err
 	}
-	return w.store.Compact(o.restart)
+	return w.insist(func() error { return w.store.Compact(o.restart) })
 }
 
+// seal marks the end of the log as clean. Nothing depends on it, so a full disk
+// is no reason to stop.
 func (w *logWriter) seal() error {
 	if w.failed {
 		return nil
 	}
-	return w.store.Seal(w.commit)
+	if err := w.store.Seal(w.commit); !errors.Is(err, wal.ErrNoSpace) {
+		return err
+	}
+	return nil
 }
 
 // report hands word on; after an error it is the last.
@@ -179,9 +254,7 @@ func (w *logWriter) report(word written) {
 
 // close ends the log cleanly, if it can be, and lets go of the directory.
 func (w *logWriter) close() {
-	if !w.failed {
-		_ = w.store.Seal(w.commit) // Close says what it has to say again
-	}
+	_ = w.seal() // Close says what it has to say again
 	if err := w.store.Close(); err != nil && !w.failed {
 		w.report(written{err: err})
 	}

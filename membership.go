@@ -292,7 +292,7 @@ func (l *eventLoop) outside(c *change) {
 		} else {
 			l.initialize(c.name, c.connectionString)
 		}
-		l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.done <- nil }})
+		l.promises.ballots = append(l.promises.ballots, promise{own: true, deliver: func() { c.done <- nil }})
 	case r.role == Leader:
 		l.request(c)
 	case !slices.ContainsFunc(r.configurations, c.changes):

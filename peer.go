@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/goraft/raft/internal/snapshot"
-	"github.com/goraft/raft/internal/wal"
 )
 
 // Peer is another member as Peers and transporters see it.
@@ -278,14 +277,11 @@ func (s *sender) broken() {
 	s.progress.lost()
 }
 
-// unreadable takes notice that the log cannot be read. If what is on disk is
-// damaged this server must not lead; a view that is out of date is no harm.
+// unreadable takes notice that the log cannot be read. A view that is out of date
+// is no harm.
 func (s *sender) unreadable(err error) {
-	term := s.term
-	s.inbox.put(control(func(l *eventLoop) {
-		if l.office != nil && l.office.term == term && (errors.Is(err, wal.ErrCorrupt) || errors.Is(err, wal.ErrFailed)) {
-			l.fail(err)
-		}
-	}))
+	if errors.Is(err, errUnreadable) {
+		s.inbox.put(control(func(l *eventLoop) { l.fail(err) }))
+	}
 	s.progress.lost()
 }

@@ -8,7 +8,13 @@ type promise struct {
 	responder appendResponder
 	response  *AppendEntriesResponse
 	deliver   func() // in place of the two, for other answers
+	own       bool   // somebody in this server waits for it: it is never shed
 }
+
+// maxPromises is how many answers may wait. A disk that is full or stalled for
+// long keeps them waiting while others come, and the newest say all that the
+// oldest would: a sender that has waited so long has asked again.
+const maxPromises = 4096
 
 func (p *promise) kept() {
 	if p.deliver != nil {
@@ -28,6 +34,8 @@ type promises struct {
 
 // bind tells the promises of this turn which orders they need.
 func (p *promises) bind(ballot, entries uint64) {
+	p.ballots, p.bound[0] = shed(p.ballots, p.bound[0])
+	p.entries, p.bound[1] = shed(p.entries, p.bound[1])
 	for i := p.bound[0]; i < len(p.ballots); i++ {
 		p.ballots[i].needs = ballot
 	}
@@ -35,6 +43,28 @@ func (p *promises) bind(ballot, entries uint64) {
 		p.entries[i].needs = entries
 	}
 	p.bound = [2]int{len(p.ballots), len(p.entries)}
+}
+
+// shed drops the oldest answers when too many wait, as if they had been lost on
+// the way; bound is how many at the front know what they need, before and after.
+func shed(waiting []promise, bound int) ([]promise, int) {
+	if len(waiting) <= maxPromises {
+		return waiting, bound
+	}
+	excess, seen := len(waiting)-maxPromises/2, 0
+	left := bound
+	waiting = slices.DeleteFunc(waiting, func(w promise) bool {
+		seen++
+		if w.own || excess == 0 {
+			return false
+		}
+		excess--
+		if seen <= bound {
+			left--
+		}
+		return true
+	})
+	return waiting, left
 }
 
 // keep gives the answers whose orders are carried out.

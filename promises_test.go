@@ -87,3 +87,28 @@ func TestPromisesAgainstModel(t *testing.T) {
 		}
 	}
 }
+
+// The oldest answers make room for the newest; who waits in this server stays.
+func TestPromisesAreShed(t *testing.T) {
+	var p promises
+	kept := 0
+	p.ballots = append(p.ballots, promise{own: true, deliver: func() { kept++ }})
+	p.bind(1, 1)
+	var last *caught
+	for i := range uint64(10 * maxPromises) {
+		var a, b promise
+		a, last = promiseOf(i)
+		b, _ = promiseOf(i)
+		p.ballots, p.entries = append(p.ballots, a), append(p.entries, b)
+		p.bind(1, 1)
+		require.LessOrEqual(t, len(p.ballots), maxPromises)
+		require.LessOrEqual(t, len(p.entries), maxPromises)
+	}
+	fresh, freshTo := promiseOf(1)
+	p.ballots = append(p.ballots, fresh)
+	p.bind(2, 2)
+	p.keep(1)
+	require.Equal(t, 1, kept)
+	require.Len(t, last.answers, 1)
+	require.Empty(t, freshTo.answers, "promised before it is durable")
+}

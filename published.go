@@ -22,7 +22,8 @@ func (l *eventLoop) publish() {
 		FirstIndex: r.log.base.index + 1, LastIndex: r.log.end, LastTerm: r.log.last().term, DurableIndex: l.durable,
 		ClusterID: r.clusterID, StoreID: r.storeID, ConfigurationIndex: now.configuration.index,
 		UncommittedBytes: l.pendingBytes, Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
-		Ready: l.office != nil && l.office.ready && !l.office.leaving,
+		StorageError: l.blocked(),
+		Ready:        l.office != nil && l.office.ready && !l.office.leaving,
 	}
 	if r.role == Follower && l.arriving() {
 		now.status.State = Snapshotting
@@ -60,6 +61,14 @@ func (l *eventLoop) announce(old, now *published) {
 	}
 	if old.configuration != now.configuration {
 		l.announceMembers(old.configuration, now.configuration)
+	}
+	if was, is := old.status.StorageError, now.status.StorageError; was != is {
+		if is != "" {
+			l.log.Warn("raft: the disk takes no writes", "reason", is, "term", now.status.Term, "durable", now.status.DurableIndex)
+		} else {
+			l.log.Info("raft: the disk takes writes again", "durable", now.status.DurableIndex)
+		}
+		l.events.dispatch(StorageEventType, is, was)
 	}
 	if now.removed && !old.removed {
 		l.log.Warn("raft: this server was removed from the cluster", "commit", now.status.CommitIndex)

@@ -193,8 +193,9 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 	l := &eventLoop{
 		run: r, raft: replica, seed: wal.Seed(replica.clusterID),
 		rand:        rand.New(rand.NewPCG(r.options.seed(), r.options.seed())),
-		savedBallot: replica.ballot, toldCommit: replica.commitIndex, durable: replica.log.end,
-		asking: map[string]*atomic.Int32{},
+		savedBallot: replica.ballot, toldCommit: replica.commitIndex,
+		durability: durability{durable: replica.log.end},
+		asking:     map[string]*atomic.Int32{},
 	}
 	for _, info := range r.found {
 		l.snapshots = append(l.snapshots, keptSnapshot{Info: info})

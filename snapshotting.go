@@ -261,7 +261,7 @@ func (l *eventLoop) installed(info snapshot.Info, done chan struct{}) {
 	l.durable = id.index // by the file
 	l.want().restart = id.index + 1
 	l.balloted = l.ordered + 1
-	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { close(done) }})
+	l.promises.ballots = append(l.promises.ballots, promise{own: true, deliver: func() { close(done) }})
 	l.covered(id.index)
 	l.applier.jump.Store(id.index)
 	label := info.Label

@@ -33,7 +33,11 @@ type Status struct {
 	// the requests that were not for this server or not from its leader.
 	EventsDropped uint64 `json:"eventsDropped"`
 	Refused       uint64 `json:"refused"`
-	Error         string `json:"error,omitempty"`
+	// Error is that of Err. StorageError is why the server cannot write for now, ""
+	// if it can: its disk is full, or has not answered for two election timeouts. It
+	// goes on by itself when that is over.
+	Error        string `json:"error,omitempty"`
+	StorageError string `json:"storageError,omitempty"`
 	// SnapshotIndex is the last entry of the newest snapshot, 0 if there is none;
 	// SnapshotError is why taking the last one failed, "" if it did not.
 	SnapshotIndex uint64 `json:"snapshotIndex"`

@@ -496,7 +496,7 @@ func (c *Cluster) Do(ctx context.Context, command Command) (interface{}, error) 
 // worthAnotherTry reports whether a command was refused only because of who leads,
 // or for the moment.
 func worthAnotherTry(err error) bool {
-	return slices.ContainsFunc([]error{NotLeaderError, StopError, ErrLost, ErrOverloaded}, func(cause error) bool {
+	return slices.ContainsFunc([]error{NotLeaderError, StopError, ErrLost, ErrOverloaded, ErrNoSpace}, func(cause error) bool {
 		return errors.Is(err, cause)
 	})
 }

@@ -48,6 +48,28 @@ func (l *eventLoop) abdicate() {
 	l.stepDown()
 }
 
+// stalledTimeouts is how many election timeouts a call to the disk may take before
+// the server counts as stalled.
+const stalledTimeouts = 2
+
+// relieve has a leader whose disk is full or stalled give up its office to a voter
+// that shows that its own is neither: it has stored what the leader could not. If
+// nobody has, or the others have no majority, nobody could do better.
+func (l *eventLoop) relieve() {
+	if l.raft.role != Leader {
+		return
+	}
+	why, c := l.blocked(), l.raft.configuration()
+	if why == "" || !l.office.quorumWithout(c, l.raft.name) {
+		return
+	}
+	if next := l.office.successors(c); len(next) == 0 || l.office.match[next[0].name] <= l.durable {
+		return
+	}
+	l.log.Warn("raft: hands over", "reason", why, "term", l.raft.term)
+	l.abdicate()
+}
+
 // handOver tells the first of the successors to stand that does.
 func handOver(ctx context.Context, t TransferTransporter, server Server, req TimeoutNowRequest, successors []member) {
 	for i := range successors {

@@ -20,17 +20,24 @@ var ErrCrashed = errors.New("vfs: the disk has crashed")
 
 // Mem is a disk in memory that knows what a crash may take: of every file what
 // was written since its last Sync, by sectors of SectorSize bytes, and of every
-// directory what changed since its last SyncDir. See Crash, SetFault, FlipBit.
+// directory what changed since its last SyncDir.
+//
+// Crash and States build what a crash leaves, SetFault makes calls fail, stall or
+// lie, SetQuota makes the disk small, FlipBit and its kin damage what is stored.
 //
 // It may be used from any goroutine. Its mutex is never held while a fault hook
 // runs, so a hook may block for as long as it likes.
 type Mem struct {
 	mu struct {
 		sync.Mutex
-		root  *memNode
-		locks map[string]bool
-		fault func(Op) error
-		dead  bool
+		root    *memNode
+		clock   clock
+		locks   map[string]bool
+		open    map[*memFile]int // how many handles
+		fault   func(Op) error
+		quota   *Quota
+		history bool
+		dead    bool
 	}
 }
 
@@ -45,7 +52,16 @@ func newMem(root *memNode) *Mem {
 	m := new(Mem)
 	m.mu.root = root
 	m.mu.locks = make(map[string]bool)
+	m.mu.open = make(map[*memFile]int)
 	return m
+}
+
+// clock gives every change its place in the order in which they were made.
+type clock uint64
+
+func (c *clock) tick() clock {
+	*c++
+	return *c
 }
 
 // memNode is a file or a directory: one of the two is set.
@@ -62,9 +78,14 @@ type memDir struct {
 	pending []dirOp
 }
 
-// dirOp is a change of entries that a crash keeps or drops as a whole; nil removes.
-type dirOp []dirEntry
+// dirOp is a change of entries that a crash keeps or drops as a whole.
+type dirOp struct {
+	at      clock
+	op      Op
+	entries []dirEntry
+}
 
+// dirEntry is what a name stands for from now on; a nil node removes it.
 type dirEntry struct {
 	name string
 	node *memNode
@@ -74,20 +95,21 @@ func newMemDir() *memDir {
 	return &memDir{entries: make(map[string]*memNode), durable: make(map[string]*memNode)}
 }
 
-func (d *memDir) do(op ...dirEntry) {
-	d.pending = append(d.pending, op)
-	apply(d.entries, op)
+// change changes the entries of a directory, for the sake of op.
+func (m *Mem) change(d *memDir, op Op, entries ...dirEntry) {
+	d.pending = append(d.pending, dirOp{m.mu.clock.tick(), op, entries})
+	apply(d.entries, entries)
 }
 
 func (d *memDir) sync() {
 	for _, op := range d.pending {
-		apply(d.durable, op)
+		apply(d.durable, op.entries)
 	}
 	d.pending = nil
 }
 
-func apply(entries map[string]*memNode, op dirOp) {
-	for _, e := range op {
+func apply(entries map[string]*memNode, changed []dirEntry) {
+	for _, e := range changed {
 		if e.node == nil {
 			delete(entries, e.name)
 		} else {
@@ -180,15 +202,19 @@ func (m *Mem) OpenFile(name string, flag int, _ fs.FileMode) (File, error) {
 	case node == nil && flag&os.O_CREATE == 0:
 		return nil, opError(op, fs.ErrNotExist)
 	case node == nil:
-		node = &memNode{file: new(memFile)}
-		dir.do(dirEntry{base, node})
+		if err := m.roomForEntry(); err != nil {
+			return nil, opError(op, err)
+		}
+		node = m.newFile()
+		m.change(dir, op, dirEntry{base, node})
 	case flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
 		return nil, opError(op, fs.ErrExist)
 	case node.dir != nil:
 		return nil, opError(op, errors.New("is a directory"))
 	case flag&os.O_TRUNC != 0:
-		node.file.truncate(0)
+		node.file.truncate(&m.mu.clock, 0)
 	}
+	m.mu.open[node.file]++
 	return &memHandle{m: m, file: node.file, name: op.Name, readOnly: flag&(os.O_RDWR|os.O_WRONLY) == 0}, nil
 }
 
@@ -203,10 +229,13 @@ func (m *Mem) Mkdir(name string, _ fs.FileMode) error {
 	if err == nil && dir.entries[base] != nil {
 		err = fs.ErrExist
 	}
+	if err == nil {
+		err = m.roomForDirectory()
+	}
 	if err != nil {
 		return opError(op, err)
 	}
-	dir.do(dirEntry{base, &memNode{dir: newMemDir()}})
+	m.change(dir, op, dirEntry{base, &memNode{dir: newMemDir()}})
 	return nil
 }
 
@@ -234,13 +263,17 @@ func (m *Mem) Rename(from, to string) error {
 		return nil
 	case old != nil && (old.dir != nil || node.dir != nil):
 		return opError(op, fs.ErrExist)
+	case old == nil:
+		if err := m.roomForEntry(); err != nil {
+			return opError(op, err)
+		}
 	}
 	if source == target {
-		source.do(dirEntry{sourceBase, nil}, dirEntry{targetBase, node})
+		m.change(source, op, dirEntry{sourceBase, nil}, dirEntry{targetBase, node})
 		return nil
 	}
-	target.do(dirEntry{targetBase, node})
-	source.do(dirEntry{sourceBase, nil})
+	m.change(target, op, dirEntry{targetBase, node})
+	m.change(source, op, dirEntry{sourceBase, nil})
 	return nil
 }
 
@@ -262,7 +295,7 @@ func (m *Mem) Remove(name string) error {
 	case node.dir != nil && len(node.dir.entries) > 0:
 		return opError(op, errors.New("directory not empty"))
 	}
-	dir.do(dirEntry{base, nil})
+	m.change(dir, op, dirEntry{base, nil})
 	return nil
 }
 
@@ -301,7 +334,7 @@ func (m *Mem) Stat(name string) (fs.FileInfo, error) {
 	}
 	info := memInfo{name: path.Base("/" + op.Name), dir: node.dir != nil}
 	if node.file != nil {
-		info.size = int64(len(node.file.data))
+		info.size = node.file.data.size()
 	}
 	return info, nil
 }
@@ -339,7 +372,10 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, name)
 	}
 	if dir.entries[base] == nil {
-		dir.do(dirEntry{base, &memNode{file: new(memFile)}})
+		if err := m.roomForEntry(); err != nil {
+			return nil, opError(op, err)
+		}
+		m.change(dir, op, dirEntry{base, m.newFile()})
 	}
 	m.mu.locks[op.Name] = true
 	return &memLock{m: m, name: op.Name}, nil

@@ -1,160 +1,274 @@
 package vfs
 
 import (
-	"errors"
-	"fmt"
+	"bytes"
+	"cmp"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"slices"
 )
 
-// Choice is one thing that a crash decides: which of N possible states, from 0,
-// the synced one, to N-1, the newest, is on the disk afterwards.
-type Choice struct {
-	Name   string // the file, or the directory
-	Sector int64  // of the file; -1 is its size, or a change of entries
-	N      int
+// Pending is one change that a crash may keep or drop, because no Sync or SyncDir
+// has made it durable. Its Op says what it is:
+//
+//   - OpWrite: one sector. A write of several sectors is as many changes. A sector
+//     that was written with what it held already is none.
+//   - OpTruncate: a new size, by Truncate or by a write that grew the file. A write
+//     beyond the size that a crash leaves is cut off.
+//   - Anything else: a change of a directory's entries by that call.
+type Pending struct {
+	Op
+	Index int   // the place in the order in which the changes were made, from 0
+	Whole int64 // of an OpWrite: the length of the whole write
 }
 
-// Chooser decides what a crash leaves, with an answer from 0 to N-1; answers
-// outside count as the nearest of them.
-type Chooser func(Choice) int
+// Chooser decides whether a crash keeps a change. A sector then has the newest
+// content that was kept, and a file the newest size.
+type Chooser func(Pending) bool
 
 // Nothing leaves only what was synced.
-func Nothing(Choice) int { return 0 }
+func Nothing(Pending) bool { return false }
 
 // Everything leaves all that was written, as when only the process died.
-func Everything(c Choice) int { return c.N - 1 }
+func Everything(Pending) bool { return true }
 
 // Random draws each choice from rng. It first draws how much of what was unsynced
 // tends to survive, so that lonely losses and lonely survivors are both frequent.
 func Random(rng *rand.Rand) Chooser {
 	keep := []float64{0.05, 0.5, 0.5, 0.95}[rng.IntN(4)]
-	return func(c Choice) int {
-		switch {
-		case rng.Float64() < keep:
-			return c.N - 1
-		case rng.IntN(4) > 0:
-			return 0
-		}
-		return rng.IntN(c.N)
-	}
+	return func(Pending) bool { return rng.Float64() < keep }
 }
 
 // Crash stops the disk, so that every further call fails with ErrCrashed, and
 // returns one that a restarted machine could find: of what was not synced, what
 // the chooser keeps. Locks and the fault hook are gone.
+//
+// The chooser is asked file by file, in the order of their names, so that a seeded
+// one repeats itself whatever goroutines wrote at the same time.
 func (m *Mem) Crash(choose Chooser) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.dead = true
-	return m.clone(choose)
+	return m.freeze().crash(choose)
 }
 
 // CrashClone returns what Crash would, and leaves the disk running.
 func (m *Mem) CrashClone(choose Chooser) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.clone(choose)
+	return m.freeze().crash(choose)
 }
 
-// clone makes its choices in the order of names and offsets, so that a seeded
-// chooser repeats itself.
-func (m *Mem) clone(choose Chooser) *Mem {
-	return newMem(m.mu.root.crash("", choose))
-}
-
-func (n *memNode) crash(name string, choose Chooser) *memNode {
-	if n.file != nil {
-		return &memNode{file: n.file.crash(name, choose)}
+// Pending returns what a crash may keep or drop, oldest first.
+func (m *Mem) Pending() []Pending {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	im := m.freeze()
+	all := make([]Pending, len(im.changes))
+	for i, c := range im.changes {
+		all[i] = c.Pending
 	}
-	left := maps.Clone(n.dir.durable)
+	return all
+}
+
+// image is a disk at one moment, with what is pending. It shares only what is never
+// changed with the disk that it was taken of.
+type image struct {
+	root    *frozen
+	changes []*change // in the order in which they were made
+	named   []*change // in the order of names
+	quota   *Quota
+	history bool
+}
+
+// change is a Pending and what it does.
+type change struct {
+	Pending
+	at      clock
+	bytes   []byte        // of a sector
+	entries []frozenEntry // of a directory
+}
+
+// frozen is a file, or a directory, which has durable entries.
+type frozen struct {
+	file    *memFile
+	durable map[string]*frozen
+	changes []*change // of this file or directory, oldest first
+}
+
+type frozenEntry struct {
+	name string
+	node *frozen
+}
+
+func (m *Mem) freeze() *image {
+	im := &image{quota: m.mu.quota, history: m.mu.history}
+	im.root = im.freeze(m.mu.root, "", make(map[*memNode]*frozen))
+	im.named = slices.Clone(im.changes)
+	slices.SortFunc(im.changes, func(a, b *change) int { return cmp.Compare(a.at, b.at) })
+	for i, c := range im.changes {
+		c.Index = i
+	}
+	return im
+}
+
+// freeze takes a node and all that is below it, or may be after a crash.
+func (im *image) freeze(n *memNode, name string, seen map[*memNode]*frozen) *frozen {
+	if f := seen[n]; f != nil || n == nil {
+		return f
+	}
+	f := new(frozen)
+	seen[n] = f
+	if n.file != nil {
+		f.file, f.changes = n.file.freeze(name)
+		im.changes = append(im.changes, f.changes...)
+		return f
+	}
+	for _, child := range slices.Sorted(maps.Keys(n.dir.entries)) {
+		im.freeze(n.dir.entries[child], clean(name+"/"+child), seen)
+	}
+	f.durable = make(map[string]*frozen, len(n.dir.durable))
+	for _, child := range slices.Sorted(maps.Keys(n.dir.durable)) {
+		f.durable[child] = im.freeze(n.dir.durable[child], clean(name+"/"+child), seen)
+	}
 	for _, op := range n.dir.pending {
-		if pick(choose, Choice{Name: name, Sector: -1, N: 2}) == 1 {
-			apply(left, op)
+		c := &change{Pending: Pending{Op: op.op}, at: op.at}
+		for _, e := range op.entries {
+			c.entries = append(c.entries, frozenEntry{e.name, im.freeze(e.node, clean(name+"/"+e.name), seen)})
+		}
+		f.changes = append(f.changes, c)
+	}
+	im.changes = append(im.changes, f.changes...)
+	return f
+}
+
+func (f *memFile) freeze(name string) (*memFile, []*change) {
+	var changes []*change
+	for _, s := range f.sizes {
+		changes = append(changes, &change{Pending: Pending{Op: Op{Kind: OpTruncate, Name: name, Offset: s.size}}, at: s.at})
+	}
+	for sector, versions := range f.dirty {
+		start := sector * SectorSize
+		before := make([]byte, SectorSize)
+		if start < f.durable.size() {
+			copy(before, f.durable.bytes[start:])
+		}
+		for _, v := range versions {
+			if bytes.Equal(v.bytes, before) {
+				continue
+			}
+			before = v.bytes
+			op := Op{Kind: OpWrite, Name: name, Offset: start, Length: SectorSize}
+			changes = append(changes, &change{Pending: Pending{Op: op, Whole: v.whole}, at: v.at, bytes: v.bytes})
+		}
+	}
+	slices.SortFunc(changes, func(a, b *change) int { return cmp.Compare(a.at, b.at) })
+	left := &memFile{durable: f.durable.share(), written: slices.Clone(f.written), broken: maps.Clone(f.broken)}
+	if f.past != nil {
+		left.past = make(map[int64][]version, len(f.past))
+		for s, versions := range f.past {
+			left.past[s] = slices.Clip(slices.Clone(versions))
+		}
+	}
+	return left, changes
+}
+
+// subset is what a crash keeps, by Index; of the torn one only the first cut bytes.
+type subset struct {
+	kept []bool
+	torn *change
+	cut  int
+}
+
+func (im *image) crash(choose Chooser) *Mem {
+	kept := make([]bool, len(im.changes))
+	for _, c := range im.named {
+		kept[c.Index] = choose(c.Pending)
+	}
+	return im.build(subset{kept: kept})
+}
+
+// build makes the disk that has a subset of the changes.
+func (im *image) build(keep subset) *Mem {
+	m := newMem(im.root.build(keep))
+	m.mu.quota, m.mu.history = im.quota, im.history
+	return m
+}
+
+func (f *frozen) build(keep subset) *memNode {
+	if f.file != nil {
+		return &memNode{file: f.buildFile(keep)}
+	}
+	left := maps.Clone(f.durable)
+	for _, c := range f.changes {
+		if !keep.kept[c.Index] {
+			continue
+		}
+		for _, e := range c.entries {
+			if e.node == nil {
+				delete(left, e.name)
+			} else {
+				left[e.name] = e.node
+			}
 		}
 	}
 	dir := newMemDir()
-	for _, child := range slices.Sorted(maps.Keys(left)) {
-		node := left[child].crash(clean(name+"/"+child), choose)
-		dir.entries[child], dir.durable[child] = node, node
+	for name, child := range left {
+		node := child.build(keep)
+		dir.entries[name], dir.durable[name] = node, node
 	}
 	return &memNode{dir: dir}
 }
 
-func (f *memFile) crash(name string, choose Chooser) *memFile {
-	size := int64(len(f.durable))
-	if n := len(f.sizes); n > 0 {
-		if k := pick(choose, Choice{Name: name, Sector: -1, N: n + 1}); k > 0 {
-			size = f.sizes[k-1]
+func (f *frozen) buildFile(keep subset) *memFile {
+	size := f.file.durable.size()
+	for _, c := range f.changes {
+		if c.Kind == OpTruncate && keep.kept[c.Index] {
+			size = c.Offset
 		}
 	}
-	left := make([]byte, size)
-	copy(left, f.durable)
-	for _, s := range slices.Sorted(maps.Keys(f.dirty)) {
-		versions := f.dirty[s]
-		if k := pick(choose, Choice{Name: name, Sector: s, N: len(versions) + 1}); k > 0 {
-			overlay(left, s, versions[k-1].bytes)
+	left := content{f.file.durable.bytes, true}
+	if size != left.size() {
+		left.resize(size)
+	}
+	for _, c := range f.changes {
+		switch {
+		case c.Kind == OpTruncate || !keep.kept[c.Index]:
+		case c == keep.torn:
+			left.put(c.bytes[:keep.cut], c.Offset)
+		default:
+			left.put(c.bytes, c.Offset)
 		}
 	}
-	return &memFile{data: left, durable: slices.Clone(left)}
+	built := &memFile{data: left.share(), durable: left.share(), broken: maps.Clone(f.file.broken), past: maps.Clone(f.file.past)}
+	built.written = slices.Clone(f.file.written)
+	built.written.cut((size + SectorSize - 1) / SectorSize)
+	return built
 }
 
-func pick(choose Chooser, c Choice) int {
-	return min(max(choose(c), 0), c.N-1)
-}
+var digestSeed = maphash.MakeSeed()
 
-// FlipBit inverts a bit of a file, the way a disk rots. Bit 0 is the lowest of the
-// first byte. All of the file becomes durable as it is.
-func (m *Mem) FlipBit(name string, bit int64) error {
-	return m.edit(name, func(b []byte) ([]byte, error) {
-		if bit < 0 || bit/8 >= int64(len(b)) {
-			return nil, fmt.Errorf("vfs: %s has no bit %d", name, bit)
-		}
-		b[bit/8] ^= 1 << (bit % 8)
-		return b, nil
-	})
-}
-
-// Bytes returns a copy of what readers see in a file, past any fault hook.
-func (m *Mem) Bytes(name string) ([]byte, error) {
+// Digest is a hash of all names and contents that readers see, of this process
+// only: disks that differ have different ones but for an accident.
+func (m *Mem) Digest() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f, err := m.lookupFile(name)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Clone(f.data), nil
+	var h maphash.Hash
+	h.SetSeed(digestSeed)
+	m.mu.root.digest(&h)
+	return h.Sum64()
 }
 
-// SetBytes replaces the content of a file that exists, durably, past any fault hook.
-func (m *Mem) SetBytes(name string, content []byte) error {
-	return m.edit(name, func([]byte) ([]byte, error) { return slices.Clone(content), nil })
-}
-
-func (m *Mem) edit(name string, change func([]byte) ([]byte, error)) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f, err := m.lookupFile(name)
-	if err != nil {
-		return err
+func (n *memNode) digest(h *maphash.Hash) {
+	if n.file != nil {
+		maphash.WriteComparable(h, n.file.data.size())
+		_, _ = h.Write(n.file.data.bytes) // never fails
+		return
 	}
-	b, err := change(slices.Clone(f.data))
-	if err != nil {
-		return err
+	maphash.WriteComparable(h, -1-len(n.dir.entries))
+	for _, name := range slices.Sorted(maps.Keys(n.dir.entries)) {
+		maphash.WriteComparable(h, name)
+		n.dir.entries[name].digest(h)
 	}
-	*f = memFile{data: b, durable: slices.Clone(b)}
-	return nil
-}
-
-func (m *Mem) lookupFile(name string) (*memFile, error) {
-	op := Op{Kind: OpOpen, Name: clean(name)}
-	node, err := m.lookup(op.Name)
-	if err == nil && node.file == nil {
-		err = errors.New("is a directory")
-	}
-	if err != nil {
-		return nil, opError(op, err)
-	}
-	return node.file, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"syscall"
 )
 
 // SectorSize is what a Mem, like the log, takes for the unit that a disk writes
@@ -14,62 +15,123 @@ const SectorSize = 512
 // the versions of each dirty sector over it, at the durable or one of the later
 // sizes. Sectors beyond what durable holds read as zeros.
 type memFile struct {
-	data    []byte
-	durable []byte
+	data    content
+	durable content
 	dirty   map[int64][]version
-	sizes   []int64
+	sizes   []sizing
+	written bitmap              // the sectors that take space; see Quota
+	broken  map[int64]bool      // the sectors that cannot be read; see BreakSectors
+	past    map[int64][]version // all that was ever written; nil without RecordHistory
 }
 
 // version is the content of a sector after a write. A lost one was there when a
 // Sync failed: the system forgot that it has to be written, though readers still
 // see it, and only writing the sector again brings it to the disk.
 type version struct {
+	at    clock
 	bytes []byte
+	whole int64 // the length of the write that it is from
 	lost  bool
 }
 
-func (f *memFile) write(p []byte, off int64) {
-	end := off + int64(len(p))
-	f.resize(max(end, int64(len(f.data))))
-	copy(f.data[off:], p)
-	f.touch(off, end)
+// sizing is a size that the file was given.
+type sizing struct {
+	at   clock
+	size int64
 }
 
-func (f *memFile) truncate(size int64) {
-	old := int64(len(f.data))
-	if size < old {
-		clear(f.data[size:])
-	}
-	f.resize(size)
-	if size < old {
-		f.touch(size, old)
-	}
+// content is bytes that may be shared with other disks, which are copied before
+// they are changed. What lies between the length and the capacity of bytes that
+// are not shared is always zero.
+type content struct {
+	bytes  []byte
+	shared bool
 }
 
-func (f *memFile) resize(size int64) {
-	if size == int64(len(f.data)) {
+// share returns the content for another owner.
+func (c *content) share() content {
+	c.shared = true
+	return *c
+}
+
+// own makes the content changeable, with room for a size.
+func (c *content) own(size int64) {
+	if !c.shared && size <= int64(cap(c.bytes)) {
 		return
 	}
-	f.data = grow(f.data, size)
-	f.sizes = append(f.sizes, size)
+	room := max(size, int64(len(c.bytes)))
+	if !c.shared {
+		room += room / 2
+	}
+	bigger := make([]byte, len(c.bytes), room)
+	copy(bigger, c.bytes)
+	*c = content{bytes: bigger}
 }
 
-// grow cuts or extends b with zeros. What lies between the length and the capacity
-// of the slices here is always zero.
-func grow(b []byte, size int64) []byte {
-	if size <= int64(cap(b)) {
-		if size < int64(len(b)) {
-			clear(b[size:])
-		}
-		return b[:size]
+// resize cuts the content, or extends it with zeros.
+func (c *content) resize(size int64) {
+	c.own(size)
+	if size < int64(len(c.bytes)) {
+		clear(c.bytes[size:])
 	}
-	bigger := make([]byte, size, size+size/2)
-	copy(bigger, b)
-	return bigger
+	c.bytes = c.bytes[:size]
+}
+
+// put writes bytes at a place, as far as the content reaches.
+func (c *content) put(b []byte, off int64) {
+	if off < int64(len(c.bytes)) {
+		c.own(0)
+		copy(c.bytes[off:], b)
+	}
+}
+
+func (c *content) size() int64 { return int64(len(c.bytes)) }
+
+// newFile makes a file that is in no directory yet.
+func (m *Mem) newFile() *memNode {
+	f := new(memFile)
+	if m.mu.history {
+		f.past = make(map[int64][]version)
+	}
+	return &memNode{file: f}
+}
+
+func (f *memFile) write(c *clock, p []byte, off int64) {
+	f.cache(c, p, off)
+	f.touch(c, off, off+int64(len(p)))
+}
+
+// cache is a write that only readers see: the sectors are not on their way to the
+// disk, though the size is.
+func (f *memFile) cache(c *clock, p []byte, off int64) {
+	if len(p) == 0 {
+		return
+	}
+	end := off + int64(len(p))
+	f.resize(c, max(end, f.data.size()))
+	f.data.put(p, off)
+	f.written.set(off/SectorSize, (end-1)/SectorSize)
+}
+
+func (f *memFile) truncate(c *clock, size int64) {
+	old := f.data.size()
+	f.resize(c, size)
+	if size < old {
+		f.written.cut((size + SectorSize - 1) / SectorSize)
+		f.touch(c, size, old)
+	}
+}
+
+func (f *memFile) resize(c *clock, size int64) {
+	if size == f.data.size() {
+		return
+	}
+	f.data.resize(size)
+	f.sizes = append(f.sizes, sizing{c.tick(), size})
 }
 
 // touch records what the sectors of a range hold now.
-func (f *memFile) touch(from, to int64) {
+func (f *memFile) touch(c *clock, from, to int64) {
 	if from >= to {
 		return
 	}
@@ -78,21 +140,25 @@ func (f *memFile) touch(from, to int64) {
 	}
 	first, last := from/SectorSize, (to-1)/SectorSize
 	image := make([]byte, (last-first+1)*SectorSize)
-	if start := first * SectorSize; start < int64(len(f.data)) {
-		copy(image, f.data[start:])
+	if start := first * SectorSize; start < f.data.size() {
+		copy(image, f.data.bytes[start:])
 	}
 	for s := first; s <= last; s++ {
 		at := (s - first) * SectorSize
-		f.dirty[s] = append(f.dirty[s], version{bytes: image[at : at+SectorSize : at+SectorSize]})
+		v := version{at: c.tick(), bytes: image[at : at+SectorSize : at+SectorSize], whole: to - from}
+		f.dirty[s] = append(f.dirty[s], v)
+		if f.past != nil {
+			f.past[s] = append(f.past[s], v)
+		}
 	}
 }
 
 func (f *memFile) sync() {
-	f.durable = grow(f.durable, int64(len(f.data)))
+	f.durable.resize(f.data.size())
 	f.sizes = nil
 	for s, versions := range f.dirty {
 		if newest := versions[len(versions)-1]; !newest.lost {
-			overlay(f.durable, s, newest.bytes)
+			f.durable.put(newest.bytes, s*SectorSize)
 			delete(f.dirty, s)
 		}
 	}
@@ -103,13 +169,6 @@ func (f *memFile) lose() {
 		for i := range versions {
 			versions[i].lost = true
 		}
-	}
-}
-
-// overlay puts a sector into a file, as far as the file reaches.
-func overlay(b []byte, sector int64, bytes []byte) {
-	if start := sector * SectorSize; start < int64(len(b)) {
-		copy(b[start:], bytes)
 	}
 }
 
@@ -146,10 +205,13 @@ func (h *memHandle) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fs.ErrInvalid
 	}
-	if off >= int64(len(h.file.data)) {
+	if off >= h.file.data.size() {
 		return 0, io.EOF
 	}
-	n := copy(p, h.file.data[off:])
+	n := copy(p, h.file.data.bytes[off:])
+	if good := h.file.readable(off, int64(n)); good < int64(n) {
+		return int(good), opError(Op{Kind: OpRead, Name: h.name}, syscall.EIO)
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -157,23 +219,45 @@ func (h *memHandle) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (h *memHandle) WriteAt(p []byte, off int64) (int, error) {
-	op := Op{Kind: OpWrite, Offset: off, Length: int64(len(p))}
-	err := h.begin(op)
-	var short *ShortWrite
-	if errors.As(err, &short) && short.N > 0 && h.begin(Op{Kind: opResume}) == nil {
+	err := h.begin(Op{Kind: OpWrite, Offset: off, Length: int64(len(p))})
+	var (
+		short  *ShortWrite
+		astray *Misdirected
+	)
+	lost := errors.Is(err, ErrLostWrite) || errors.As(err, &astray)
+	if errors.As(err, &short) && short.N > 0 {
 		p = p[:min(short.N, len(p))]
-	} else if err != nil {
+	} else if err != nil && !lost {
 		return 0, err
 	}
-	defer h.m.mu.Unlock()
-	if h.readOnly {
-		return 0, opError(Op{Kind: OpWrite, Name: h.name}, errReadOnly)
+	if err != nil {
+		if dead := h.begin(Op{Kind: opResume}); dead != nil {
+			return 0, err
+		}
 	}
-	if off < 0 {
+	defer h.m.mu.Unlock()
+	op := Op{Kind: OpWrite, Name: h.name}
+	switch {
+	case h.readOnly:
+		return 0, opError(op, errReadOnly)
+	case off < 0:
 		return 0, fs.ErrInvalid
 	}
-	h.file.write(p, off)
-	return len(p), err
+	if n := h.m.room(h.file, off, int64(len(p))); n < int64(len(p)) {
+		p, err, lost = p[:n], opError(op, syscall.ENOSPC), false
+	}
+	if h.file.mends(off, off+int64(len(p))) != nil {
+		return 0, opError(op, syscall.EIO)
+	}
+	if !lost {
+		h.file.write(&h.m.mu.clock, p, off)
+		return len(p), err
+	}
+	h.file.cache(&h.m.mu.clock, p, off)
+	if astray != nil {
+		h.m.stray(astray, p)
+	}
+	return len(p), nil
 }
 
 func (h *memHandle) Truncate(size int64) error {
@@ -187,7 +271,7 @@ func (h *memHandle) Truncate(size int64) error {
 	if size < 0 {
 		return fs.ErrInvalid
 	}
-	h.file.truncate(size)
+	h.file.truncate(&h.m.mu.clock, size)
 	return nil
 }
 
@@ -209,7 +293,7 @@ func (h *memHandle) Size() (int64, error) {
 		return 0, err
 	}
 	defer h.m.mu.Unlock()
-	return int64(len(h.file.data)), nil
+	return h.file.data.size(), nil
 }
 
 // Close closes the handle even when a fault makes it return an error.
@@ -218,7 +302,12 @@ func (h *memHandle) Close() error {
 	if err != nil {
 		h.m.mu.Lock()
 	}
-	h.closed = true
+	if !h.closed {
+		h.closed = true
+		if h.m.mu.open[h.file]--; h.m.mu.open[h.file] == 0 {
+			delete(h.m.mu.open, h.file)
+		}
+	}
 	h.m.mu.Unlock()
 	return err
 }

@@ -12,8 +12,12 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space.
-const rollSize = batchHeaderSize
+// ended without asking the disk for space. A batch leaves sealSpace as well, so
+// that a store whose disk is full can still be sealed.
+const (
+	rollSize  = batchHeaderSize
+	sealSpace = sectorSize + 4*batchHeaderSize
+)
 
 // Append puts whole records into the log, the first of them at index first, in
 // place of everything from first on. When it returns nil, they are durable, and so
@@ -100,8 +104,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
 //
-// A seal has a sector of its own, so that damage to the end of the batch before it
-// does not take the proof along.
+// A seal begins a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along. One that only tells of a newer commit index stands
+// right behind the last.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -121,15 +126,18 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
 	w := &s.writer
-	size := h.size()
-	if h.kind == kindSeal {
+	size, apart := h.size(), h.kind == kindSeal && !w.sealed
+	switch {
+	case apart:
 		size += alignSector(w.off) - w.off
+	case h.kind != kindSeal:
+		size += sealSpace
 	}
 	if err := s.reserve(size, h.commit); err != nil {
 		return s.fail(err)
 	}
 	end := w.off
-	if h.kind == kindSeal {
+	if apart {
 		w.off = alignSector(w.off)
 	}
 	start := w.off

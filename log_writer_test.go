@@ -1,0 +1,183 @@
+package raft
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/goraft/raft/internal/vfs"
+	"github.com/goraft/raft/internal/wal"
+	"github.com/stretchr/testify/require"
+)
+
+// writing is a log writer with a disk of its own, of which it is told everything.
+type writing struct {
+	t      *testing.T
+	disk   *vfs.Mem
+	store  *wal.Store
+	orders *queue[*order]
+	words  []written
+	given  uint64
+	next   uint64
+}
+
+// inWriting runs f with a log writer whose log has n entries of 1 KiB, in segments
+// of 4 KiB, and whose disk is then full.
+func inWriting(t *testing.T, n int, f func(w *writing)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &writing{t: t, disk: vfs.NewMem(), orders: newQueue[*order](), next: 1}
+		w.open()
+		writer := &logWriter{store: w.store, orders: w.orders, done: func(word written) { w.words = append(w.words, word) }}
+		ended := make(chan struct{})
+		go func() { writer.run(); close(ended) }()
+		for range n {
+			w.order(w.entry())
+			synctest.Wait()
+		}
+		w.disk.SetQuota(&vfs.Quota{Bytes: w.disk.Used(), Entries: true})
+		f(w)
+		w.orders.close()
+		<-ended
+		// What was done is there.
+		w.disk = w.disk.Crash(vfs.Nothing)
+		w.disk.SetQuota(nil)
+		w.open()
+		defer w.store.Close()
+		require.Equal(t, w.word().sequence, w.last(), "the order of each entry has its index")
+	})
+}
+
+func (w *writing) open() {
+	var err error
+	w.store, err = wal.Open(wal.Options{FS: w.disk, Dir: "log", MaxSegmentBytes: 4 << 10})
+	require.NoError(w.t, err)
+}
+
+func (w *writing) last() uint64 {
+	_, last := w.store.Bounds()
+	return last
+}
+
+// entry is an order with the next entry of 1 KiB.
+func (w *writing) entry() *order {
+	r := wal.FinishRecord(append(wal.BeginRecord(nil, kindCommand, "x"), make([]byte, 1<<10)...), 0)
+	r.Stamp(w.next, 1, wal.Seed(0))
+	w.next++
+	return &order{first: w.next - 1, last: w.next - 1, records: [][]byte{r}}
+}
+
+func (w *writing) order(o *order) {
+	w.given++
+	o.sequence = w.given
+	w.orders.put(o)
+}
+
+// word is the writer's last one.
+func (w *writing) word() (last written) {
+	for _, word := range w.words {
+		if word.full == nil && word.err == nil && word.sequence >= last.sequence {
+			last = word
+		}
+	}
+	return last
+}
+
+func (w *writing) full() (n int) {
+	for _, word := range w.words {
+		if word.full != nil {
+			require.ErrorIs(w.t, word.full, ErrNoSpace)
+			n++
+		}
+	}
+	return n
+}
+
+func TestLogWriterWaitsForSpace(t *testing.T) {
+	inWriting(t, 3, func(w *writing) {
+		for range 5 {
+			w.order(w.entry())
+		}
+		w.pass(time.Hour)
+		require.EqualValues(w.t, 3, w.word().sequence)
+		require.Equal(w.t, 1, w.full(), "said once")
+		w.disk.SetQuota(nil)
+		w.pass(maxFullRetry)
+		require.EqualValues(w.t, 8, w.word().sequence)
+	})
+}
+
+// What gives the space back may wait behind what waits for it.
+func TestLogWriterCompactsForSpace(t *testing.T) {
+	for name, put := range map[string]func(w *writing){
+		"in the same order": func(w *writing) {
+			o := w.entry()
+			o.compact = 9
+			w.order(o)
+		},
+		"at the same time": func(w *writing) {
+			w.order(w.entry())
+			w.order(&order{compact: 9})
+			w.next++ // an order without an entry
+		},
+		"later": func(w *writing) {
+			w.order(w.entry())
+			w.pass(time.Hour)
+			require.Equal(w.t, 1, w.full())
+			w.order(&order{compact: 9})
+			w.next++
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWriting(t, 12, func(w *writing) {
+				first, _ := w.store.Bounds()
+				require.EqualValues(w.t, 1, first)
+				put(w)
+				synctest.Wait()
+				require.Equal(w.t, 1, w.full(), "the disk was never full")
+				require.Equal(w.t, w.given, w.word().sequence, "still waits")
+				first, _ = w.store.Bounds()
+				require.Greater(w.t, first, uint64(5))
+				w.given, w.words = 13, []written{{sequence: 13}}
+			})
+		})
+	}
+}
+
+// An order that empties the log makes nothing before it superfluous that is not
+// durable elsewhere: no compaction behind it is carried out ahead of it.
+func TestLogWriterCompactsNothingBehindAReset(t *testing.T) {
+	inWriting(t, 12, func(w *writing) {
+		w.order(&order{truncate: 1, first: 1, last: 1, records: w.entryAt(1)})
+		w.order(&order{restart: 40})
+		w.order(&order{compact: 9})
+		w.pass(time.Hour)
+		first, last := w.store.Bounds()
+		require.Equal(w.t, []uint64{1, 12}, []uint64{first, last})
+		w.words = []written{{sequence: 12}}
+	})
+}
+
+func (w *writing) entryAt(index uint64) [][]byte {
+	w.next = index
+	return w.entry().records
+}
+
+// Stop does not wait for space: what was ordered is not done, and not said to be.
+func TestLogWriterStopsOnAFullDisk(t *testing.T) {
+	inWriting(t, 3, func(w *writing) {
+		for range 5 {
+			w.order(w.entry())
+		}
+		w.pass(time.Hour)
+		w.orders.close()
+		synctest.Wait()
+		require.EqualValues(w.t, 3, w.word().sequence)
+		end := w.words[len(w.words)-1]
+		require.True(w.t, errors.Is(end.err, ErrNoSpace), "%+v", end)
+	})
+}
+
+// pass lets time pass in the bubble.
+func (w *writing) pass(d time.Duration) { <-time.After(d) }
