@@ -36,6 +36,7 @@ var downward = []struct {
 	{"internal/vfs", nil},
 	{"internal/wal", []string{"internal/vfs"}},
 	{"internal/snapshot", []string{"internal/vfs"}},
+	{"internal/storage", []string{"internal/wal", "internal/snapshot", "internal/vfs"}}, // tests only
 	{"protobuf", nil},
 	{".", []string{"protobuf", "internal/wal", "internal/snapshot", "internal/vfs"}},
 	{"cmd/*", []string{".", "protobuf", "internal/wal", "internal/vfs", "cmd/*"}},

@@ -12,7 +12,8 @@ type Depth struct {
 	// Random is how many subsets of what is pending are drawn. If there are no more
 	// subsets than that, each of them is built once instead.
 	Random int
-	// Tears is at how many bytes each sector is torn, at most at every one; see States.
+	// Tears is at how many bytes each sector is torn, at most at every one. 0 tears
+	// none: a disk that keeps what it promises.
 	Tears int
 }
 
@@ -27,7 +28,7 @@ const maxTornWrite = 4096
 //   - the first k changes and the first bytes of the next one, if that is a sector of
 //     a write of up to 4 KiB, with the old bytes behind them;
 //   - everything but one change, for each of them;
-//   - subsets at random.
+//   - subsets at random, each of them also with one such sector torn at random.
 //
 // What is pending is fixed by the call: the disk may be used while the states are
 // built, and they share nothing. They are not all different, for instance where a
@@ -91,7 +92,11 @@ func (s *states) omissions(yield func(string, *Mem) bool) bool {
 func (s *states) random(yield func(string, *Mem) bool) bool {
 	for i := range s.depth.Random {
 		choose := Random(s.rng)
-		if !yield(fmt.Sprintf("random subset %d", i), s.crash(choose)) {
+		kept := make([]bool, len(s.changes))
+		for i, c := range s.changes {
+			kept[i] = choose(c.Pending)
+		}
+		if !s.subset(fmt.Sprintf("random subset %d", i), kept, yield) {
 			return false
 		}
 	}
@@ -104,16 +109,36 @@ func (s *states) everySubset(yield func(string, *Mem) bool) bool {
 		for i := range kept {
 			kept[i] = set>>i&1 != 0
 		}
-		if !yield(fmt.Sprintf("subset %b", set), s.build(subset{kept: kept})) {
+		if !s.subset(fmt.Sprintf("subset %b", set), kept, yield) {
 			return false
 		}
 	}
 	return true
 }
 
+// subset builds a subset, and again with one of its sectors torn.
+func (s *states) subset(name string, kept []bool, yield func(string, *Mem) bool) bool {
+	if !yield(name, s.build(subset{kept: kept})) {
+		return false
+	}
+	var tearable []*change
+	for i, c := range s.changes {
+		if kept[i] && c.tearable() {
+			tearable = append(tearable, c)
+		}
+	}
+	if s.depth.Tears == 0 || len(tearable) == 0 {
+		return true
+	}
+	torn, cut := tearable[s.rng.IntN(len(tearable))], 1+s.rng.IntN(SectorSize-1)
+	return yield(fmt.Sprintf("%s, of %v only %d bytes", name, torn.Op, cut), s.build(subset{kept: kept, torn: torn, cut: cut}))
+}
+
+func (c *change) tearable() bool { return c.Kind == OpWrite && c.Whole <= maxTornWrite }
+
 func (s *states) tears(yield func(string, *Mem) bool) bool {
 	for i, c := range s.changes {
-		if c.Kind != OpWrite || c.Whole > maxTornWrite {
+		if !c.tearable() {
 			continue
 		}
 		for cut := range s.cuts() {

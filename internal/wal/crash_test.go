@@ -1,205 +1,156 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
-	"syscall"
+	"sync/atomic"
 	"testing"
 
 	"github.com/goraft/raft/internal/vfs"
 )
 
-// path is one way in which the store writes: prepare brings it to the point, do is
-// what a crash or an error hits.
-type path struct {
-	name    string
-	prepare func(*pathRun)
-	do      func(*pathRun) error
+// crashPoints stops the machine at every call of a path, and opens every disk that
+// it may leave there.
+type crashPoints struct {
+	testing.TB
+	path  *path
+	run   *pathRun
+	depth vfs.Depth
+	every int // of how many disks one has its recovery interrupted, too
+
+	calls, states, different int
+	seen                     map[left]bool
+	durable                  map[uint64]shown
 }
 
-// pathRun is a store with what it must remember before and after do.
-type pathRun struct {
-	*disk
-	store  *Store
-	before world
-	after  world
+// left is a disk that a crash left, and whether the operation had been promised.
+type left struct {
+	digest   uint64
+	promised bool
 }
 
-func (p *pathRun) append(w *world, first, term uint64, n, size int) error {
-	b := records(0, first, term, n, size)
-	w.put(first, b)
-	return p.store.Append(first, 0, b)
+// shown is what a store has shown its owner, who relies on it.
+type shown struct {
+	world
+	storeID uint64
 }
 
-// twelve is a log of twelve entries over several segments.
-func twelve(p *pathRun) {
-	for i := uint64(1); i <= 12; i++ {
-		p.must(p.append(&p.before, i, 1, 1, 150))
+func (w *shown) differs(s *Store) string {
+	if id := s.Identity().StoreID; id != w.storeID {
+		return fmt.Sprintf("store %x, want %x", id, w.storeID)
+	}
+	return w.world.differs(s)
+}
+
+// explore runs the path once, and looks at what a crash leaves before each of its
+// calls, and behind the last one.
+func (c *crashPoints) explore(variant int) {
+	c.run.SetFault(func(op vfs.Op) error {
+		c.calls++
+		c.point(fmt.Sprintf("history %d, call %d (%v)", variant, c.calls, op), c.run.Mem, false, c.depth, false)
+		return nil
+	})
+	c.run.must(c.path.do(c.run))
+	c.run.SetFault(nil)
+	c.point(fmt.Sprintf("history %d, at the end", variant), c.run.Mem, true, c.depth, false)
+}
+
+// point tests what a crash may leave at this moment.
+func (c *crashPoints) point(where string, disk *vfs.Mem, promised bool, depth vfs.Depth, nested bool) {
+	for state, m := range disk.States(depth, seeded(uint64(c.states))) {
+		c.states++
+		key := left{m.Digest(), promised}
+		if c.seen[key] {
+			continue
+		}
+		c.seen[key] = true
+		c.different++
+		c.recovers(fmt.Sprintf("%s, %s", where, state), m, promised, !nested && c.different%c.every == 0)
 	}
 }
 
-var paths = []path{
-	{"append", twelve, func(p *pathRun) error { return p.append(&p.after, 13, 1, 2, 100) }},
-	{"append that replaces", twelve, func(p *pathRun) error { return p.append(&p.after, 4, 2, 3, 100) }},
-	{"append and roll", twelve, func(p *pathRun) error { return p.append(&p.after, 13, 1, 3, 900) }},
-	{"truncate", twelve, func(p *pathRun) error { p.after.cut(6); return p.store.Truncate(6, 0) }},
-	{"truncate to nothing", twelve, func(p *pathRun) error { p.after.cut(1); return p.store.Truncate(1, 0) }},
-	{"reset", twelve, func(p *pathRun) error {
-		p.after.records, p.after.first = nil, 40
-		return p.store.Reset(40, 0)
-	}},
-	{"hard state", twelve, func(p *pathRun) error {
-		p.after.hard = HardState{4, "b"}
-		return p.store.SaveHardState(p.after.hard)
-	}},
-	{"identity", func(*pathRun) {}, func(p *pathRun) error {
-		p.after.identity = Identity{ClusterID: 8, Initial: make([]byte, 5000)}
-		return p.store.SaveIdentity(p.after.identity)
-	}},
-	{"seal", twelve, func(p *pathRun) error { return p.store.Seal(11) }},
-	{"close", twelve, func(p *pathRun) error { return p.store.Close() }},
-	{"compact", twelve, func(p *pathRun) error {
-		err := p.store.Compact(10)
-		p.after.first, _ = p.store.Bounds()
-		p.after.records = p.before.records[p.after.first-1:]
-		return err
-	}},
-	{"open", func(p *pathRun) { twelve(p); p.must(p.store.Close()) }, func(p *pathRun) error {
-		s, _, err := p.try()
-		if err == nil {
-			p.store = s
-		}
-		return err
-	}},
-	{"open after a torn batch", func(p *pathRun) {
-		twelve(p)
-		p.SetFault(func(op vfs.Op) error {
-			if op.Kind == vfs.OpSync {
-				return syscall.EIO
+// recovers opens a disk. Interrupted, it stops the machine at every call of that, as
+// well.
+func (c *crashPoints) recovers(where string, m *vfs.Mem, promised, interrupted bool) {
+	d := &disk{c.TB, m, c.run.options}
+	if interrupted {
+		n := 0
+		m.SetFault(func(op vfs.Op) error {
+			if n++; op.Kind.Changes() {
+				c.point(fmt.Sprintf("%s, then at call %d of Open (%v)", where, n, op), m, promised, vfs.Depth{Random: 4, Tears: 1}, true)
 			}
 			return nil
 		})
-		_ = p.store.Append(13, 0, records(0, 13, 1, 2, 500))
-		p.SetFault(nil)
-		p.crash(vfs.Random(seeded(4)))
-	}, func(p *pathRun) error { _, _, err := p.try(); return err }},
-	{"first start", func(p *pathRun) { p.must(p.store.Close()); p.Mem = vfs.NewMem() }, func(p *pathRun) error {
-		s, _, err := p.try()
-		if err == nil {
-			p.store = s
-		}
-		return err
-	}},
-}
-
-func (p *path) begin(t testing.TB) *pathRun {
-	run := &pathRun{disk: newDisk(t, 1024)}
-	run.store = run.disk.open()
-	run.before.first = 1
-	p.prepare(run)
-	run.after = run.before.clone()
-	return run
-}
-
-// oldOrNew opens the disk, which must hold what was before the operation or what
-// is after it; the latter if it was promised.
-func (p *pathRun) oldOrNew(promised bool) string {
-	s := p.disk.open()
-	defer s.Close()
-	found := p.after.differs(s)
-	if found == "" {
-		return ""
 	}
-	if !promised {
-		// A compaction that was cut short has removed some of the segments.
-		if first, last := s.Bounds(); first > p.before.first && last == p.before.last() {
-			p.before.drop(first)
-		}
-		if p.before.differs(s) == "" {
-			return ""
-		}
+	s, _, err := d.try()
+	m.SetFault(nil)
+	if err != nil {
+		c.Fatalf("%s: %v", where, err)
 	}
-	return found
+	found, wrong := c.path.finds(c.run, s, promised)
+	if wrong != "" {
+		c.Fatalf("%s: promised is %t: %s", where, promised, wrong)
+	}
+	c.stays(where, m, shown{found, s.Identity().StoreID})
 }
 
-// TestCrashAtEveryCall stops the machine at every call of every path, with several
-// possible disks at each.
+// stays takes away all that the disk of an open store has not made durable: what the
+// store shows must still be there, and it must take more.
+func (c *crashPoints) stays(where string, m *vfs.Mem, want shown) {
+	d := &disk{c.TB, m.CrashClone(vfs.Nothing), c.run.options}
+	digest := d.Digest()
+	if known, ok := c.durable[digest]; ok {
+		if known.storeID != want.storeID || known.first != want.first || known.last() != want.last() || known.hard != want.hard {
+			c.Fatalf("%s: one disk shows %+v and %+v", where, known, want)
+		}
+		return
+	}
+	c.durable[digest] = want
+	s := d.open()
+	if wrong := want.differs(s); wrong != "" {
+		c.Fatalf("%s: what Open showed is gone after a crash: %s", where, wrong)
+	}
+	want.world = want.clone()
+	next := want.last() + 1
+	b := records(want.identity.ClusterID, next, 9, 1, 250)
+	want.put(next, b)
+	if err := s.Append(next, 0, b); err != nil {
+		c.Fatalf("%s: %v", where, err)
+	}
+	d.crash(vfs.Nothing)
+	s = d.open()
+	if wrong := want.differs(s); wrong != "" {
+		c.Fatalf("%s: what was appended after the crash is gone: %s", where, wrong)
+	}
+	if s.Torn() != nil {
+		c.Fatalf("%s: torn again: %+v", where, s.Torn())
+	}
+}
+
+// TestCrashAtEveryCall stops the machine at every call of every path, with the
+// families of disks of vfs.States at each. Open must succeed, show everything that
+// was acknowledged and nothing that was not written, and lose none of it in another
+// crash.
 func TestCrashAtEveryCall(t *testing.T) {
-	seeds := scale(10)
-	for _, path := range paths {
-		t.Run(path.name, func(t *testing.T) {
-			calls := 0
-			for done := false; !done; calls++ {
-				for seed := range seeds {
-					run := path.begin(t)
-					n := 0
-					run.SetFault(func(vfs.Op) error {
-						if n++; n > calls {
-							return vfs.ErrCrashed
-						}
-						return nil
-					})
-					err := path.do(run)
-					run.SetFault(nil)
-					done = n <= calls
-					run.crash([]vfs.Chooser{vfs.Nothing, vfs.Everything, vfs.Random(seeded(seed))}[min(seed, 2)])
-					if diff := run.oldOrNew(err == nil); diff != "" {
-						t.Fatalf("call %d, seed %d, error %v: %s", calls, seed, err, diff)
-					}
+	var calls, states, different atomic.Int64
+	variants := volume(2, 8, 40)
+	depth := vfs.Depth{Random: volume(16, 64, 512), Tears: volume(2, 8, 64)}
+	t.Run("paths", func(t *testing.T) {
+		for _, path := range paths {
+			t.Run(path.name, func(t *testing.T) {
+				t.Parallel()
+				sum := new(crashPoints)
+				for variant := range variants {
+					c := &crashPoints{TB: t, path: &path, run: path.begin(t, variant), depth: depth, every: 64,
+						seen: make(map[left]bool), durable: make(map[uint64]shown)}
+					c.explore(variant)
+					sum.calls, sum.states, sum.different = sum.calls+c.calls, sum.states+c.states, sum.different+c.different
 				}
-			}
-			t.Logf("%d calls", calls-1)
-		})
-	}
-}
-
-// TestErrorAtEveryCall fails every call of every path, in several ways: the error
-// is reported, what was promised stays, and what follows is refused or works.
-func TestErrorAtEveryCall(t *testing.T) {
-	faults := map[string]func(vfs.Op) error{
-		"EIO":         func(vfs.Op) error { return syscall.EIO },
-		"ENOSPC":      func(vfs.Op) error { return syscall.ENOSPC },
-		"short write": func(vfs.Op) error { return &vfs.ShortWrite{N: 40, Err: syscall.ENOSPC} },
-	}
-	for i, path := range paths {
-		for name, fault := range faults {
-			if scale(10) != 10 && i%4 != 0 {
-				continue
-			}
-			t.Run(fmt.Sprint(path.name, " ", name), func(t *testing.T) {
-				for round, done := 0, false; !done || round%2 == 1; round++ {
-					calls := round / 2
-					run := path.begin(t)
-					n := 0
-					run.SetFault(func(op vfs.Op) error {
-						if n++; n == calls+1 {
-							return fault(op)
-						}
-						return nil
-					})
-					err := path.do(run)
-					run.SetFault(nil)
-					done = n <= calls
-					if done && err != nil {
-						t.Fatal(err)
-					}
-					var again error
-					if err != nil && run.store != nil {
-						again = run.store.SaveHardState(HardState{Term: 77})
-						if errors.Is(err, ErrFailed) && !errors.Is(again, ErrFailed) && !errors.Is(again, ErrClosed) {
-							t.Fatalf("call %d: %v, and then %v", calls, err, again)
-						}
-						if again == nil {
-							run.before.hard, run.after.hard = HardState{Term: 77}, HardState{Term: 77}
-						}
-					}
-					_ = run.store.Close()
-					run.crash([]vfs.Chooser{vfs.Nothing, vfs.Everything}[round%2])
-					if diff := run.oldOrNew(err == nil); diff != "" {
-						t.Fatalf("call %d, error %v, then %v: %s", calls, err, again, diff)
-					}
-				}
+				t.Logf("%d histories, %d calls, %d disks, %d of them different", variants, sum.calls, sum.states, sum.different)
+				calls.Add(int64(sum.calls))
+				states.Add(int64(sum.states))
+				different.Add(int64(sum.different))
 			})
 		}
-	}
+	})
+	t.Logf("crash points of the log: %d paths, %d calls, %d disks, %d of them different", len(paths), calls.Load(), states.Load(), different.Load())
 }

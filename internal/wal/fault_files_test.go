@@ -171,7 +171,7 @@ func TestFault105_EmptySuccessorProvesWhatWasBefore(t *testing.T) {
 	d := newDisk(t, 2048)
 	s := d.open()
 	last := uint64(0)
-	for ; s.writer.off+192+sealSpace+rollSize <= 2048; last++ {
+	for ; s.writer.off+192+rollSize <= 2048; last++ {
 		d.must(s.Append(last+1, 0, records(0, last+1, 1, 1, 95)))
 	}
 	end := s.writer.off
@@ -466,4 +466,50 @@ func TestFault107_TwoStoresOnOneDirectory(t *testing.T) {
 	s, err = Open(other)
 	must(t, err)
 	must(t, s.Close())
+}
+
+// Entries that replace others come with a commit index that is true of them only. If
+// they need a new segment, and the machine stops before they are in it, the old
+// entries must not be taken for committed ones.
+func TestFault030_RollSaysNoMoreThanIsKnown(t *testing.T) {
+	for name, write := range map[string]func(*Store) error{
+		"append": func(s *Store) error { return s.Append(6, 12, records(0, 6, 2, 7, 150)) },
+		"reset":  func(s *Store) error { return s.Reset(13, 12) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for calls, done := 0, false; !done; calls++ {
+				d, want := newDisk(t, 1024), image{first: 1}
+				s := d.open()
+				b := records(0, 1, 1, 5, 150)
+				want.put(1, b)
+				d.must(s.Append(1, 5, b))
+				b = records(0, 6, 1, 7, 0)
+				want.put(6, b)
+				d.must(s.Append(6, 5, b))
+				d.must(s.Seal(5))
+				// Fill the segment to the byte.
+				for room := 1024 - s.writer.off - rollSize; room >= batchHeaderSize; room -= batchHeaderSize {
+					s.writer.sealed = false
+					d.must(s.Seal(5))
+				}
+				n := 0
+				d.SetFault(func(vfs.Op) error {
+					if n++; n > calls {
+						return vfs.ErrCrashed
+					}
+					return nil
+				})
+				err := write(s)
+				done = err == nil
+				d.SetFault(nil)
+				d.crash(vfs.Everything)
+				s = d.open()
+				if commit := s.CommitIndex(); commit != 5 && want.differs(s) == "" {
+					t.Fatalf("call %d: %d is committed, and of the old entries", calls, commit)
+				} else if done && commit != 12 {
+					t.Fatalf("%d is committed, want 12", commit)
+				}
+			}
+		})
+	}
 }

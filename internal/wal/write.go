@@ -12,11 +12,11 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space. A batch leaves sealSpace as well, so
-// that a store whose disk is full can still be sealed.
+// ended without asking the disk for space. A batch leaves sealSpace as well, if that
+// fits into the segment, so that a store whose disk is full can still be sealed.
 const (
 	rollSize  = batchHeaderSize
-	sealSpace = sectorSize + 4*batchHeaderSize
+	sealSpace = 2 * sectorSize
 )
 
 // Append puts whole records into the log, the first of them at index first, in
@@ -127,13 +127,10 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	h.commit = max(h.commit, s.CommitIndex())
 	w := &s.writer
 	size, apart := h.size(), h.kind == kindSeal && !w.sealed
-	switch {
-	case apart:
+	if apart {
 		size += alignSector(w.off) - w.off
-	case h.kind != kindSeal:
-		size += sealSpace
 	}
-	if err := s.reserve(size, h.commit); err != nil {
+	if err := s.reserve(size, h.kind != kindSeal); err != nil {
 		return s.fail(err)
 	}
 	end := w.off
@@ -213,18 +210,22 @@ func (s *Store) undo(cause error, size int) error {
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing.
-func (s *Store) reserve(size int64, commit uint64) error {
+// written before there is space for all of it, so a full disk tears nothing. Where the
+// segment is meant to be longer there is to be space for seals as well.
+func (s *Store) reserve(size int64, seals bool) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size, commit); err != nil {
+		if err := s.roll(size); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
 	need := w.off + size + rollSize
+	if seals {
+		need = max(need, min(need+sealSpace, target))
+	}
 	if need <= w.seg.allocated {
 		return nil
 	}
@@ -235,9 +236,14 @@ func (s *Store) reserve(size int64, commit uint64) error {
 // durably, with the checksum of the batch that ends this one, before that batch is
 // written: so a segment that was ended always has a successor, and one that has
 // a successor with batches was always ended.
-func (s *Store) roll(size int64, commit uint64) error {
+//
+// Both say the commit index that was known before the batch which wants the room:
+// what that one says may be true of its own entries only, and a crash may leave
+// those that they replace.
+func (s *Store) roll(size int64) error {
 	w := &s.writer
 	_, last := s.Bounds()
+	commit := s.CommitIndex()
 	end := rollHeader(last+1, commit, w.prev, w.seg.header.number, w.off)
 	var scratch [rollSize]byte
 	end.sealBatch(scratch[:], s.seed)
@@ -269,7 +275,6 @@ func (s *Store) roll(size int64, commit uint64) error {
 		return err
 	}
 	s.mu.Lock()
-	s.view.commit = max(s.view.commit, commit)
 	s.view.segments = append(s.view.segments, next)
 	s.mu.Unlock()
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
