@@ -104,8 +104,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
 //
-// A seal has a sector of its own, so that damage to the end of the batch before it
-// does not take the proof along.
+// A seal begins a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along. One that only tells of a newer commit index stands
+// right behind the last.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -128,15 +129,15 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	if err := s.clean(); err != nil {
 		return s.fail(err)
 	}
-	size := h.size()
-	if h.kind == kindSeal {
+	size, apart := h.size(), h.kind == kindSeal && !w.sealed
+	if apart {
 		size += alignSector(w.off) - w.off
 	}
 	if err := s.reserve(size, h.kind); err != nil {
 		return s.fail(err)
 	}
 	end := w.off
-	if h.kind == kindSeal {
+	if apart {
 		w.off = alignSector(w.off)
 	}
 	start := w.off
