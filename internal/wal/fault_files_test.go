@@ -170,10 +170,10 @@ func TestFault105_OlderSegmentIsRefused(t *testing.T) {
 func TestFault105_EmptySuccessorProvesWhatWasBefore(t *testing.T) {
 	d := newDisk(t, 2048)
 	s := d.open()
-	for i := uint64(1); s.writer.off+192+rollSize <= 2048; i++ {
-		d.must(s.Append(i, 0, records(0, i, 1, 1, 95)))
+	last := uint64(0)
+	for ; s.writer.off+192+rollSize <= 2048; last++ {
+		d.must(s.Append(last+1, 0, records(0, last+1, 1, 1, 95)))
 	}
-	_, last := s.Bounds()
 	end := s.writer.off
 	d.SetFault(func(op vfs.Op) error {
 		if op.Kind == vfs.OpWrite && op.Name == segmentPath(2) {
@@ -302,10 +302,10 @@ func TestFault105_NamesThatRot(t *testing.T) {
 // earlier time, or of which nothing is left, is taken for true. The layer above
 // must know better.
 func TestFault108_WhatAnOldDiskDoesNotTell(t *testing.T) {
-	d := newDisk(t, 2048)
+	d := newDisk(t, 4096)
 	s := d.open()
 	d.must(s.SaveHardState(HardState{1, "a"}))
-	for i := range uint64(20) {
+	for i := range uint64(18) {
 		d.must(s.Append(i+1, i, records(0, i+1, 1, 1, 95)))
 	}
 	d.must(s.Close())
@@ -313,7 +313,7 @@ func TestFault108_WhatAnOldDiskDoesNotTell(t *testing.T) {
 	path := d.lastSegment()
 	s = d.open()
 	d.must(s.SaveHardState(HardState{2, "b"}))
-	d.must(s.Append(21, 20, records(0, 21, 2, 1, 95)))
+	d.must(s.Append(19, 18, records(0, 19, 2, 1, 95)))
 	d.must(s.Close())
 	if d.lastSegment() != path {
 		t.Fatal("another segment")
@@ -328,16 +328,16 @@ func TestFault108_WhatAnOldDiskDoesNotTell(t *testing.T) {
 		return clone
 	}
 	s = restore(path).open()
-	if _, last := s.Bounds(); last != 20 || s.HardState().Term != 2 {
+	if _, last := s.Bounds(); last != 18 || s.HardState().Term != 2 {
 		t.Errorf("the last segment of before: the log ends at %d", last)
 	}
 	s = restore(filepath.Join(testDir, stateNameA), filepath.Join(testDir, stateNameB)).open()
-	if _, last := s.Bounds(); last != 21 || s.HardState().Term != 1 {
+	if _, last := s.Bounds(); last != 19 || s.HardState().Term != 1 {
 		t.Errorf("the hard state of before: %+v", s.HardState())
 	}
 	clone := restore()
 	d.must(clone.Remove(segmentPath(1)))
-	if first, last := clone.open().Bounds(); first == 1 || last != 21 {
+	if first, last := clone.open().Bounds(); first == 1 || last != 19 {
 		t.Errorf("without the first segment: from %d to %d", first, last)
 	}
 }

@@ -12,8 +12,8 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space. A batch leaves sealSpace as well, if that
-// fits into the segment, so that a store whose disk is full can still be sealed.
+// ended without asking the disk for space. A batch leaves sealSpace as well, so that
+// a store whose disk is full can still be sealed: most disks are full when a segment is.
 const (
 	rollSize  = batchHeaderSize
 	sealSpace = 2 * sectorSize
@@ -104,8 +104,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
 //
-// A seal has a sector of its own, so that damage to the end of the batch before it
-// does not take the proof along.
+// A seal begins a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along. One that only tells of a newer commit index stands
+// right behind the last.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -128,15 +129,15 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	if err := s.clean(); err != nil {
 		return s.fail(err)
 	}
-	size := h.size()
-	if h.kind == kindSeal {
+	size, apart := h.size(), h.kind == kindSeal && !w.sealed
+	if apart {
 		size += alignSector(w.off) - w.off
 	}
-	if err := s.reserve(size, h.kind != kindSeal); err != nil {
+	if err := s.reserve(size, h.kind); err != nil {
 		return s.fail(err)
 	}
 	end := w.off
-	if h.kind == kindSeal {
+	if apart {
 		w.off = alignSector(w.off)
 	}
 	start := w.off
@@ -242,26 +243,26 @@ func (s *Store) clean() error {
 
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing. Where the
-// segment is meant to be longer there is to be space for seals as well.
-func (s *Store) reserve(size int64, seals bool) error {
+// written before there is space for all of it, so a full disk tears nothing.
+func (s *Store) reserve(size int64, kind batchKind) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
+	space := int64(sealSpace)
+	if kind == kindSeal {
+		target, space = max(target, w.seg.allocated), 0
+	}
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size); err != nil {
+		if err := s.roll(size + space); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
-	need := w.off + size + rollSize
-	if seals {
-		need = max(need, min(need+sealSpace, target))
-	}
+	need := w.off + size + rollSize + space
 	if need <= w.seg.allocated {
 		return nil
 	}
-	return w.seg.grow(max(need, min(target, w.seg.allocated+growthStep)))
+	return w.seg.grow(max(alignSector(need), min(target, w.seg.allocated+growthStep)))
 }
 
 // roll ends the current segment and begins the next one. The next file is there,
