@@ -170,10 +170,10 @@ func TestFault105_OlderSegmentIsRefused(t *testing.T) {
 func TestFault105_EmptySuccessorProvesWhatWasBefore(t *testing.T) {
 	d := newDisk(t, 2048)
 	s := d.open()
-	for i := uint64(1); s.writer.off+192+rollSize <= 2048; i++ {
-		d.must(s.Append(i, 0, records(0, i, 1, 1, 95)))
+	last := uint64(0)
+	for ; s.writer.off+192+rollSize <= 2048; last++ {
+		d.must(s.Append(last+1, 0, records(0, last+1, 1, 1, 95)))
 	}
-	_, last := s.Bounds()
 	end := s.writer.off
 	d.SetFault(func(op vfs.Op) error {
 		if op.Kind == vfs.OpWrite && op.Name == segmentPath(2) {
@@ -302,7 +302,7 @@ func TestFault105_NamesThatRot(t *testing.T) {
 // earlier time, or of which nothing is left, is taken for true. The layer above
 // must know better.
 func TestFault108_WhatAnOldDiskDoesNotTell(t *testing.T) {
-	d := newDisk(t, 2048)
+	d := newDisk(t, 4096)
 	s := d.open()
 	d.must(s.SaveHardState(HardState{1, "a"}))
 	for i := range uint64(20) {
