@@ -163,6 +163,13 @@ func (c *configuration) join(name, connectionString string, rejoins, storeLost b
 	return c.with(changed)
 }
 
+// anew returns the configuration in which the member begins again as a learner,
+// with the store that it has: what it promised before counts no more.
+func (c *configuration) anew(name, connectionString string, storeID uint64) *configuration {
+	storeID = cmp.Or(c.find(name).storeID, storeID)
+	return c.with(member{name: name, connectionString: connectionString, incarnation: unborn, storeID: storeID})
+}
+
 // returned returns the configuration in which the member has shown that it has
 // kept its store.
 func (c *configuration) returned(name string) *configuration {

@@ -27,6 +27,7 @@ type ack struct {
 	name        string
 	incarnation uint64 // of the member that was asked
 	response    *AppendEntriesResponse
+	lost        bool          // it shows that the member has lost what it had acknowledged
 	took        time.Duration // since the request left, for the heartbeat event
 }
 
@@ -216,6 +217,10 @@ func (l *eventLoop) acknowledged(a *ack) {
 	if !o.answeredFrom(r.configuration(), a.name, response.StoreID) {
 		return
 	}
+	if a.lost {
+		l.fence(a)
+		return
+	}
 	o.activity[a.name] = time.Now()
 	if l.events.listens(HeartbeatEventType) {
 		l.events.dispatch(HeartbeatEventType, a.took, nil)
@@ -226,6 +231,14 @@ func (l *eventLoop) acknowledged(a *ack) {
 	}
 	if response.success && response.term == o.term && response.index <= r.log.end {
 		o.stored(a.name, response.index)
+	}
+}
+
+// fence takes notice that a member's store has lost what it had acknowledged.
+func (l *eventLoop) fence(a *ack) {
+	if match := l.office.match[a.name]; l.office.fence(a.name) {
+		l.log.Error("raft: a member has lost entries that it had acknowledged: it counts no more and is to be added anew",
+			"member", a.name, "term", a.term, "acknowledged", match, "end", a.response.index)
 	}
 }
 

@@ -19,6 +19,7 @@ type leadership struct {
 	checks int               // of the quorum, so far
 	stores map[string]uint64 // the store that each member answered from first
 	lost   map[string]bool   // names that another store than theirs answers for
+	fenced map[string]bool   // members whose store has lost what it had acknowledged
 	rounds map[string]round  // of members that do not vote yet
 	sorted []uint64          // scratch for committed
 }
@@ -38,6 +39,7 @@ func newLeadership(r *replica, start uint64, stores map[string]uint64) *leadersh
 		before: map[string]bool{},
 		stores: stores,
 		lost:   map[string]bool{},
+		fenced: map[string]bool{},
 		rounds: map[string]round{},
 	}
 }
@@ -49,7 +51,8 @@ func (l *leadership) stored(name string, index uint64) {
 
 // answeredFrom takes notice that name answered from a store, and reports whether
 // the answer counts: it does from the store that the name is bound to or, before
-// that is in the log, from the first one that answered in this term of office.
+// that is in the log, from the first one that answered in this term of office. Of
+// a member that is fenced nothing counts.
 func (l *leadership) answeredFrom(c *configuration, name string, storeID uint64) bool {
 	if c.find(name) == nil || l.elsewhere(c, name, storeID) {
 		return false
@@ -58,8 +61,25 @@ func (l *leadership) answeredFrom(c *configuration, name string, storeID uint64)
 		l.stores[name] = storeID
 		delete(l.lost, name)
 	}
+	if l.fenced[name] {
+		return false
+	}
 	l.heard[name] = true
 	return true
+}
+
+// fence takes notice that the member's store has lost entries that it had
+// acknowledged in this term of office, and reports whether that is news. What else
+// it has lost, a vote maybe, nobody knows: until it is a member anew it counts
+// neither for what is committed nor for the quorum.
+func (l *leadership) fence(name string) bool {
+	news := !l.fenced[name]
+	delete(l.match, name)
+	delete(l.heard, name)
+	delete(l.before, name)
+	delete(l.rounds, name)
+	l.fenced[name] = true
+	return news
 }
 
 // refusedFrom takes notice that whoever answers for name refused to look at what
@@ -92,6 +112,7 @@ func (l *leadership) forget(name string) {
 	delete(l.before, name)
 	delete(l.stores, name)
 	delete(l.lost, name)
+	delete(l.fenced, name)
 	delete(l.rounds, name)
 }
 
@@ -157,15 +178,16 @@ func (l *leadership) answering(c *configuration, but string, answers func(name s
 
 // changed returns the configuration that a join or a leave of the name makes of
 // c, which is c itself if nothing changes; rejoins says that it may be the member
-// itself that asked. A voter is given up, by a leave or
-// because its store is lost, only while the others have a majority that answers:
-// else the cluster could not go on, nor take the change back. errEarly says that
-// the leader has not waited for answers long enough to tell.
+// itself that asked. A voter is given up, by a leave or because its store is lost
+// or fenced, only while the others have a majority that answers: else the cluster
+// could not go on, nor take the change back. errEarly says that the leader has not
+// waited for answers long enough to tell.
 func (l *leadership) changed(c *configuration, leave, rejoins bool, name, connectionString string) (*configuration, error) {
 	if leave && c.find(name) == nil {
 		return c, errMember
 	}
-	if (leave && c.votes(name) || !leave && l.lost[name]) && !l.quorumWithout(c, name) {
+	anew := l.lost[name] || l.fenced[name]
+	if (leave && c.votes(name) || !leave && anew) && !l.quorumWithout(c, name) {
 		if l.checks == 0 && c.voters() > 1 {
 			return c, errEarly
 		}
@@ -176,6 +198,9 @@ func (l *leadership) changed(c *configuration, leave, rejoins bool, name, connec
 	}
 	if name == l.self {
 		rejoins = false
+	}
+	if l.fenced[name] && !l.lost[name] {
+		return c.anew(name, connectionString, l.stores[name]), nil
 	}
 	return c.join(name, connectionString, rejoins, l.lost[name]), nil
 }
@@ -208,7 +233,7 @@ func (l *leadership) successors(c *configuration) []member {
 		}
 		return 0
 	}
-	all := slices.DeleteFunc(c.but(l.self), func(m member) bool { return !m.voter || l.lost[m.name] })
+	all := slices.DeleteFunc(c.but(l.self), func(m member) bool { return !m.voter || l.lost[m.name] || l.fenced[m.name] })
 	slices.SortStableFunc(all, func(a, b member) int {
 		return cmp.Or(cmp.Compare(l.match[b.name], l.match[a.name]), cmp.Compare(answers(b), answers(a)))
 	})

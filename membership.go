@@ -166,22 +166,27 @@ func (l *eventLoop) takeUp() bool {
 // leader has noticed. Of one that stores the entry which says so, nothing more is
 // to be expected. What AddPeer says outside of the log, which programs call for
 // their whole list at every start, is remembered for the term of office only.
+//
+// A member that is fenced is added anew unasked: its store shows that it is the
+// same server.
 func (l *eventLoop) rejoin() bool {
 	o, before := l.office, l.raft.configuration()
 	for i := range before.members {
 		m := &before.members[i]
-		if !m.rejoins && !o.joined[m.name] {
+		cause, lost := joinCommand, o.lost[m.name]
+		switch {
+		case o.fenced[m.name] && !lost:
+			cause = ""
+		case !m.rejoins && !o.joined[m.name]:
 			continue
-		}
-		if m.rejoins && o.match[m.name] >= before.index && !o.lost[m.name] {
+		case m.rejoins && !lost && o.match[m.name] >= before.index:
 			l.configure(before.returned(m.name), "", m.name)
 			return true
-		}
-		if !o.lost[m.name] {
+		case !lost:
 			continue
 		}
 		if after, err := o.changed(before, false, false, m.name, m.connectionString); err == nil {
-			l.reform(after, joinCommand, m.name)
+			l.reform(after, cause, m.name)
 			return true
 		}
 	}

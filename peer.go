@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -52,6 +53,7 @@ type sender struct {
 	wake     chan struct{} // holds a token when there is a new view
 	answers  chan answer
 	progress progress
+	store    uint64               // from which the peer's answers come, 0 before the first
 	request  AppendEntriesRequest // of the stream, used again
 	digest   uint64
 	busy     atomic.Int32 // single calls under way
@@ -86,9 +88,11 @@ func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
 		wake:     make(chan struct{}, 1),
 		answers:  make(chan answer, 2*maxInFlight),
 		progress: newProgress(next),
+		store:    cmp.Or(m.storeID, o.stores[m.name]),
 		digest:   l.raft.initialDigest(),
 		lastWord: time.Now(),
 	}
+	s.progress.matched = o.match[m.name]
 	s.request = AppendEntriesRequest{
 		Term: o.term, LeaderName: l.raft.name, ClusterID: l.raft.clusterID, To: m.name,
 		StoreID: l.raft.storeID, ToStoreID: m.storeID, InitialDigest: s.digest,
@@ -245,15 +249,31 @@ func (s *sender) answered(a answer) {
 		return
 	}
 	s.lastWord = time.Now()
-	s.inbox.put(&ack{term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response, took: s.lastWord.Sub(a.sent)})
+	lost := s.lost(&a)
+	s.inbox.put(&ack{
+		term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response, lost: lost, took: s.lastWord.Sub(a.sent),
+	})
+	hint := entryID{response.ConflictIndex, response.ConflictTerm}
 	switch {
 	case response.term != s.term || response.Refused != refusedNot:
 	case response.success:
 		s.progress.accepted(a.sequence, response.index)
+		s.store = cmp.Or(s.store, response.StoreID)
+	case lost:
+		s.progress.forgot(view.terms.lastShared(hint).index)
 	default:
-		hint := entryID{response.ConflictIndex, response.ConflictTerm}
 		s.progress.refused(a.sequence, a.prev, view.terms.lastShared(hint).index)
 	}
+}
+
+// lost reports whether the answer shows that the peer has lost what it had
+// acknowledged. It must be of this term, in which nobody else may have cut its
+// log, from the store that acknowledged, and of this very request: what a
+// transporter mixed up shows nothing.
+func (s *sender) lost(a *answer) bool {
+	r := a.response
+	return !r.success && r.Refused == refusedNot && r.term == s.term && r.StoreID != 0 && r.StoreID == s.store &&
+		r.Sequence == a.sequence && s.progress.forgotten(a.sequence, r.index)
 }
 
 // unanswered takes notice that a request got no answer.

@@ -7,7 +7,8 @@ import "slices"
 // follower is known to store is the leader's matchIndex, kept elsewhere.
 type progress struct {
 	next    uint64 // index of the first entry not yet sent
-	matched uint64 // the follower has said that it shares the log up to here
+	matched uint64 // the follower has said that it shares the log, and stores it, up to here
+	vouched uint64 // the sequence of the last request sent before it said so
 	// probing is the state after a refusal or a loss: one request at a time,
 	// until one succeeds.
 	probing  bool
@@ -55,7 +56,9 @@ func (p *progress) sent(last uint64, bytes int) uint64 {
 // accepted takes the follower's word that it shares and stores the log up to
 // match, in answer to the request of that sequence.
 func (p *progress) accepted(sequence, match uint64) {
-	p.matched = max(p.matched, match)
+	if match > p.matched {
+		p.matched, p.vouched = match, p.sequence
+	}
 	p.next = max(p.next, p.matched+1)
 	p.landed(func(f flight) bool { return f.sequence == sequence || f.last <= match })
 	p.probing = false
@@ -71,6 +74,24 @@ func (p *progress) refused(sequence, prev, shared uint64) {
 		return
 	}
 	p.next = max(p.matched, min(shared, prev-1)) + 1
+	p.restart()
+}
+
+// forgotten reports whether the follower, whose log ends there in answer to the
+// request of that sequence, has lost what it had said that it stores. It never
+// drops such entries while the leader's term lasts, so it does not keep its
+// promises: its disk was put back to an older state, or lost its end. A request
+// that left before the promise was heard of proves nothing: it may have been
+// answered first.
+func (p *progress) forgotten(sequence, end uint64) bool {
+	return end < p.matched && p.vouched < sequence && sequence <= p.sequence
+}
+
+// forgot begins anew with a follower that has lost entries; shared is the last
+// entry that the logs may still have in common.
+func (p *progress) forgot(shared uint64) {
+	p.next = min(shared, p.matched-1) + 1
+	p.matched, p.vouched = 0, p.sequence
 	p.restart()
 }
 

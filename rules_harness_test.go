@@ -49,11 +49,15 @@ type toyServer struct {
 	departed []departed // members that were removed and do not know it yet
 	alive    bool       // a leader was heard of lately
 	down     bool
-	held     bool      // the disk is slow: orders wait for flush
-	arrived  []*letter // snapshots that are whole and not in force yet
-	installs int       // snapshots that were put in force
-	seen     uint64    // the latest term that the server was in
-	told     uint64    // the latest term that it spoke of
+	held     bool          // the disk is slow: orders wait for flush
+	arrived  []*letter     // snapshots that are whole and not in force yet
+	installs int           // snapshots that were put in force
+	seen     uint64        // the latest term that the server was in
+	told     uint64        // the latest term that it spoke of
+	restored *restoredDisk // nil unless its disk was put back and it may not vote yet
+	copies   []toyDisk     // of its disk, as it was
+	life     int           // how often its disk was put back
+	askedBy  int           // the life that sent the letter at hand
 }
 
 // world is all servers and what is between them.
@@ -213,20 +217,28 @@ func (s *toyServer) retire() {
 // post sends a letter at once; promise does so when what it says is durable.
 func (s *toyServer) post(l *letter) {
 	l.from = s.name
+	if !l.answers() {
+		l.life = s.life
+	}
+	if s.silenced(l) {
+		return
+	}
 	s.world.sent(s, l)
 	s.world.logf("%s", l)
 	s.world.letters = append(s.world.letters, l)
 }
 
 func (s *toyServer) promise(l *letter) {
+	l.life = s.askedBy
 	s.promises = append(s.promises, func() { s.post(l) })
 }
 
 // receive handles a letter.
 func (s *toyServer) receive(l *letter) {
-	if l.store != 0 && l.store != s.storeID {
+	if l.store != 0 && l.store != s.storeID || l.answers() && l.life != s.life {
 		return
 	}
+	s.askedBy = l.life
 	switch {
 	case l.vote != nil:
 		s.receiveVote(l.vote)
@@ -435,6 +447,7 @@ func (s *toyServer) send(m *member, heartbeat bool) bool {
 		if s.office.start == s.log.end {
 			fresh = newProgress(s.log.end)
 		}
+		fresh.matched = s.office.match[m.name]
 		p = &fresh
 		s.peers[m.name] = p
 	}
@@ -450,7 +463,7 @@ func (s *toyServer) send(m *member, heartbeat bool) bool {
 		return false
 	}
 	sequence := p.sent(last, bytes)
-	s.post(&letter{to: m.name, entries: s.entries[first-1 : last : last], append: &AppendEntriesRequest{
+	s.post(&letter{to: m.name, incarnation: m.incarnation, entries: s.entries[first-1 : last : last], append: &AppendEntriesRequest{
 		Term: s.term, PrevLogIndex: first - 1, PrevLogTerm: s.log.termAt(first - 1), CommitIndex: s.commitIndex,
 		LeaderName: s.name, ClusterID: s.clusterID, To: m.name, StoreID: s.storeID, ToStoreID: m.storeID,
 		InitialDigest: s.initialDigest(), Sequence: sequence,
@@ -497,14 +510,19 @@ func (s *toyServer) receiveAppend(l *letter) {
 		s.world.committed(s, before)
 	}
 	s.promise(&letter{to: l.from, store: l.append.StoreID, appended: &toyAppended{
-		appendAnswer: answer, term: s.term, storeID: s.storeID,
-		sequence: l.append.Sequence, prev: l.append.PrevLogIndex, commit: s.commitIndex,
+		appendAnswer: answer, term: s.term, storeID: s.storeID, incarnation: l.incarnation,
+		sequence: l.append.Sequence, prev: l.append.PrevLogIndex, end: s.log.end, commit: s.commitIndex,
 	}})
 }
 
 func (s *toyServer) receiveAppended(from string, m *toyAppended) {
-	if s.office != nil && s.configuration().find(from) == nil {
-		s.farewell(from, m)
+	if s.office != nil {
+		to := s.configuration().find(from)
+		if to == nil {
+			s.farewell(from, m)
+		} else if to.incarnation != m.incarnation {
+			return // to the member that it was before
+		}
 	}
 	switch {
 	case m.refused != refusedNot:
@@ -520,7 +538,11 @@ func (s *toyServer) receiveAppended(from string, m *toyAppended) {
 	case !s.office.answeredFrom(s.configuration(), from, m.storeID):
 		return
 	}
-	if !m.success {
+	if !m.success && s.peers[from].forgotten(m.sequence, m.end) {
+		s.world.suspected(s, from)
+		s.office.fence(from)
+		s.peers[from].forgot(s.log.lastShared(m.hint).index)
+	} else if !m.success {
 		s.peers[from].refused(m.sequence, m.prev, s.log.lastShared(m.hint).index)
 	} else {
 		s.office.stored(from, m.match)

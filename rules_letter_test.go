@@ -16,14 +16,21 @@ type letter struct {
 	snapshot *toyOffer // the snapshot itself; entries are what it stands for
 
 	timeoutNow *TimeoutNowRequest
+
+	incarnation uint64 // of append: the addressee's
+	life        int    // of the server that asked
 }
+
+// answers reports whether the letter is an answer.
+func (l *letter) answers() bool { return l.voted != nil || l.appended != nil || l.offered != nil }
 
 // toyAppended is the answer to an append, as the rules have it.
 type toyAppended struct {
 	appendAnswer
 	term, storeID  uint64
-	sequence, prev uint64 // the request's
-	commit         uint64
+	incarnation    uint64 // the request's, as are the next two
+	sequence, prev uint64
+	end, commit    uint64
 }
 
 func (l *letter) String() string {

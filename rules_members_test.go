@@ -17,6 +17,11 @@ func (s *toyServer) housekeep() {
 		return
 	}
 	c := s.configuration()
+	for _, m := range c.members {
+		if s.office.fenced[m.name] && !s.office.lost[m.name] && s.change(false, m.name) {
+			return
+		}
+	}
 	if bound := c.bind(s.office.stores); bound != c {
 		s.add("", bound)
 		s.heartbeat()

@@ -3,7 +3,9 @@ package raft
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,7 +38,7 @@ func TestRulesSimulation(t *testing.T) {
 	}
 	t.Logf("%+v", done)
 	if done.elections < int(seeds) || done.commits < int(seeds) || done.truncations == 0 || done.joins == 0 || done.wipes == 0 || done.installs < int(seeds)/10 || done.resets == 0 ||
-		done.removals == 0 || done.resignations == 0 || done.dismissals == 0 {
+		done.removals == 0 || done.resignations == 0 || done.dismissals == 0 || done.restored < int(seeds)/5 || done.fenced < int(seeds)/20 || done.recovered == 0 {
 		t.Errorf("the simulation is too tame: %+v", done)
 	}
 }
@@ -45,6 +47,7 @@ func TestRulesSimulation(t *testing.T) {
 type statistics struct {
 	events, elections, commits, truncations, resets, joins, removals, resignations, dismissals, crashes, wipes int
 	compactions, installs                                                                                      int
+	restored, fenced, recovered                                                                                int
 }
 
 // simulator is a world with its dice.
@@ -74,6 +77,7 @@ func simulate(seed uint64, done *statistics, trace func(string, ...any)) []strin
 	}
 	for range 300 + s.rng.IntN(600) {
 		s.step()
+		s.vouch()
 		if len(w.failures) > 0 {
 			return w.failures
 		}
@@ -117,8 +121,10 @@ func (s *simulator) step() {
 		s.partition()
 	case p < 970:
 		s.change()
-	case p < 980:
+	case p < 977:
 		s.amnesia()
+	case p < 985:
+		s.putBack()
 	case p < 994:
 		if x := s.pick(); !x.down && x.commitIndex > x.log.base.index {
 			s.done.compactions++
@@ -212,9 +218,9 @@ func (s *simulator) timers(x *toyServer) {
 			x.settle()
 		}
 	default:
-		for _, p := range x.peers {
+		for _, name := range slices.Sorted(maps.Keys(x.peers)) {
 			if s.rng.IntN(3) == 0 {
-				p.lost()
+				x.peers[name].lost()
 			}
 		}
 		x.heartbeat()
@@ -306,10 +312,11 @@ func (s *simulator) binds(c *configuration, x *toyServer) bool {
 	return m != nil && m.storeID == x.disk.storeID
 }
 
-// wiped reports whether a voter has lost the disk that its name is bound to.
+// wiped reports whether a voter has lost the disk that its name is bound to, or
+// what was on it.
 func (s *simulator) wiped(c *configuration) bool {
 	for _, x := range s.servers {
-		if c.votes(x.name) && !c.accepts(x.name, x.disk.storeID) {
+		if c.votes(x.name) && !c.accepts(x.name, x.disk.storeID) || c.find(x.name) != nil && x.restored != nil {
 			return true
 		}
 	}
@@ -334,6 +341,7 @@ func (s *simulator) heal() {
 			s.handOver(l)
 		}
 		s.install()
+		s.vouch()
 		if len(s.failures) > 0 || s.unsettled() == "" {
 			return
 		}
@@ -389,6 +397,9 @@ func (s *simulator) unsettled() string {
 		x := s.server(m.name)
 		if m.storeID != 0 && m.storeID != x.storeID {
 			continue // wiped and not yet joined again
+		}
+		if leader.office.fenced[m.name] {
+			return fmt.Sprintf("%s is fenced", x.name)
 		}
 		if x.log.last() != leader.log.last() || x.commitIndex != leader.log.end {
 			return fmt.Sprintf("%s is not where the leader %s is", x.name, leader.name)

@@ -84,7 +84,7 @@ func (s *toyServer) offer(m *member, p *progress, heartbeat bool) bool {
 	}
 	base := s.log.base
 	sequence := p.sent(p.next-1, 0)
-	s.post(&letter{to: m.name, append: &AppendEntriesRequest{
+	s.post(&letter{to: m.name, incarnation: m.incarnation, append: &AppendEntriesRequest{
 		Term: s.term, PrevLogIndex: base.index, PrevLogTerm: base.term, CommitIndex: s.commitIndex,
 		LeaderName: s.name, ClusterID: s.clusterID, To: m.name, StoreID: s.storeID, ToStoreID: m.storeID,
 		InitialDigest: s.initialDigest(), Sequence: sequence,

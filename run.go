@@ -97,7 +97,7 @@ func (r *recovered) Record(record wal.Record) {
 		// The first that is there. The term of the one before stands in a snapshot.
 		r.terms = history{base: entryID{index: before}, end: before}
 	}
-	r.terms.append(record.Term(), 1)
+	r.terms.extend(record.Term())
 	if record.Kind() == kindConfiguration && r.err == nil {
 		c, err := decodeConfiguration(record.Data(), record.Index())
 		if err != nil {
