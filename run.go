@@ -131,6 +131,9 @@ func (r *run) open(path string) (*replica, error) {
 	if torn := r.store.Torn(); torn != nil {
 		r.log.Warn("raft: cut an unfinished write off the log", "torn", fmt.Sprintf("%+v", *torn))
 	}
+	if repaired := r.store.Repaired(); len(repaired) > 0 {
+		r.log.Warn("raft: made files again from their other copies", "files", repaired)
+	}
 	if err := log.err; err != nil {
 		return nil, err
 	}

@@ -1,0 +1,97 @@
+package raft
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/goraft/raft/internal/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// syncTakes sets how long every sync of a server's disk takes from now on.
+func (c *clusterTest) syncTakes(name string, d time.Duration) {
+	c.node(name).disk.Load().SetFault(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync {
+			<-time.After(d)
+		}
+		return nil
+	})
+}
+
+// owed is what a leader holds for a peer: the bytes under way to it, the requests,
+// and the entries that it has in memory for everybody.
+func (c *clusterTest) owed(leader Server, name string) (bytes, requests int, tail int) {
+	c.t.Helper()
+	asked := make(chan [3]int, 1)
+	leader.(*server).lifecycle.run.Load().inbox.put(control(func(l *eventLoop) {
+		if l.office == nil || l.office.senders[name] == nil {
+			asked <- [3]int{-1}
+			return
+		}
+		p := &l.office.senders[name].progress
+		asked <- [3]int{p.bytes, len(p.window), l.tail.size}
+	}))
+	synctest.Wait()
+	got := <-asked
+	return got[0], got[1], got[2]
+}
+
+// Row 109: one follower's disk takes a second for each sync. The others commit as
+// before, the leader holds no more for it than its window, and when the disk
+// recovers the follower has everything.
+func TestFault109_SlowDiskOfOneFollower(t *testing.T) {
+	for form, options := range transports {
+		t.Run(form, func(t *testing.T) {
+			inRunningCluster(t, 3, options, func(c *clusterTest) {
+				leader, slow := c.leader(), c.followers()[0]
+				for _, name := range c.Names() {
+					c.syncTakes(name, time.Millisecond)
+				}
+				timed := func(n int, pause time.Duration) (p99 time.Duration) {
+					var took []time.Duration
+					for i := range n {
+						began := time.Now()
+						c.put(fmt.Sprint(i))
+						took = append(took, time.Since(began))
+						c.pass(pause)
+					}
+					slices.Sort(took)
+					return took[n*99/100]
+				}
+				baseline := timed(200, 10*time.Millisecond)
+
+				c.syncTakes(slow, time.Second)
+				began := time.Now()
+				for time.Since(began) < time.Duration(volume(15, 600, 3600))*time.Second {
+					p99 := timed(50, 290*time.Millisecond)
+					require.LessOrEqual(t, p99, baseline*6/5)
+				}
+				status := c.Server(slow).Status()
+				require.Greater(t, status.LastIndex, leader.CommitIndex()-20, "it is a second behind, not more")
+
+				// Far more than the window and the batches hold.
+				term, large := leader.Term(), strings.Repeat("x", 512<<10)
+				most := 0
+				for range 20 {
+					c.put(large)
+					bytes, requests, tail := c.owed(leader, slow)
+					require.LessOrEqual(t, bytes, maxInFlightBytes+maxBatchBytes)
+					require.LessOrEqual(t, requests, maxInFlight)
+					require.LessOrEqual(t, tail, tailBytes+maxBatchBytes)
+					most = max(most, bytes)
+				}
+				require.Positive(t, most)
+				c.syncTakes(slow, time.Millisecond)
+				c.converge()
+				require.Equal(t, leader, c.Leader())
+				require.Equal(t, term, leader.Term(), "nobody stood for election")
+				require.LessOrEqual(t, timed(200, 10*time.Millisecond), baseline*6/5)
+				c.converge()
+			})
+		})
+	}
+}
