@@ -12,10 +12,10 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak storage storagelong lint generate fuzz check
 
 help: ## list the targets
-	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
 
 build: ## build every package
 	go build -o /dev/null $(PACKAGES)
@@ -48,6 +48,19 @@ examples: ## run programs as they were written for goraft, and kill them
 soak: ## run clusters under faults for SOAK=10m
 	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
+
+# What the storage tests count is worth reading: calls, states, flips, sequences.
+STORAGETESTS = ^Test(Fault(017|045|09[0-9]|10[0-9])|LogWriter|Crash)
+COUNTS = sed -nE '/_test\.go:|^(ok|FAIL|panic|---|    ---)/p'
+
+storage: ## crash, damage, fill and kill what is on disk, as much as CI does
+	@tests=$$(go test -list '$(STORAGETESTS)' . ./internal/... | grep -c '^Test'); [[ $$tests -ge 60 ]] || { echo "only $$tests tests of the storage"; exit 1; }
+	STORAGE=ci go test -v -count=1 -timeout 20m ./internal/... | $(COUNTS)
+	STORAGE=ci go test -v -count=1 -timeout 20m -run '$(STORAGETESTS)' . | $(COUNTS)
+
+storagelong: ## the same for an hour or more
+	STORAGE=long go test -v -count=1 -timeout 12h ./internal/... | $(COUNTS)
+	STORAGE=long go test -v -count=1 -timeout 4h -run '$(STORAGETESTS)' . | $(COUNTS)
 
 lint: cross ## format, vet, staticcheck, go.mod files, known vulnerabilities
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w:" $$files; exit 1; fi

@@ -76,6 +76,15 @@ func (h *history) append(term, count uint64) {
 	h.end += count
 }
 
+// extend adds an entry of term to a history that has no copies, as while a log is
+// read: it costs the same however many terms there were.
+func (h *history) extend(term uint64) {
+	h.end++
+	if n := len(h.runs); n == 0 || h.runs[n-1].term != term {
+		h.runs = append(h.runs, termRun{h.end, term})
+	}
+}
+
 // truncate drops the entries from index on.
 func (h *history) truncate(index uint64) {
 	if index > h.end {

@@ -19,6 +19,15 @@ func (l *listed) grow(term, count uint64) {
 	}
 }
 
+// extended is the same history, read entry by entry.
+func (l *listed) extended() history {
+	h := history{base: l.base, end: l.base.index}
+	for _, term := range l.terms {
+		h.extend(term)
+	}
+	return h
+}
+
 func (l *listed) cut(from uint64) {
 	l.truncate(from)
 	if n := max(from, l.base.index+1) - l.base.index - 1; n < uint64(len(l.terms)) {
@@ -73,6 +82,8 @@ func TestHistory(t *testing.T) {
 				l.drop(1 + rng.Uint64N(n))
 			}
 			l.check(t, "now")
+			read := listed{l.extended(), l.terms}
+			read.check(t, "as it is read")
 			for _, c := range copies {
 				c.check(t, "a copy")
 			}

@@ -66,7 +66,7 @@ type logWriter struct {
 	under  []*order      // the order that is carried out, and those behind it
 	later  []*order      // taken from the queue while an order waits for space
 	batch  [][]byte
-	commit uint64
+	commit uint64 // the highest that is true of what the store holds
 	failed bool
 }
 
@@ -129,8 +129,25 @@ func (o *order) appendsOnly() bool {
 // write carries out one order and the appends that were joined to it.
 func (w *logWriter) write(orders []*order) error {
 	o := orders[0]
-	w.commit = max(w.commit, orders[len(orders)-1].commit)
-	if err := w.prepare(o); err != nil {
+	commit := max(w.commit, orders[len(orders)-1].commit)
+	if o.reset {
+		commit, w.commit = 0, 0
+	}
+	err := w.step(orders, commit)
+	_, last := w.store.Bounds()
+	switch {
+	case err == nil:
+		w.commit = commit
+	case o.appendsOnly() && o.first == last+1:
+		w.commit = max(w.commit, min(commit, last)) // true of what is there without it
+	}
+	return err
+}
+
+// step is write, with the commit index that is true of the outcome.
+func (w *logWriter) step(orders []*order, commit uint64) error {
+	o := orders[0]
+	if err := w.prepare(o, commit); err != nil {
 		return err
 	}
 	w.batch = w.batch[:0]
@@ -141,11 +158,11 @@ func (w *logWriter) write(orders []*order) error {
 	var err error
 	switch {
 	case len(w.batch) > 0:
-		err = w.insist(func() error { return w.store.Append(o.first, w.commit, w.batch...) })
+		err = w.insist(func() error { return w.store.Append(o.first, commit, w.batch...) })
 	case o.truncate != 0:
-		err = w.insist(func() error { return w.store.Truncate(o.truncate, w.commit) })
+		err = w.insist(func() error { return w.store.Truncate(o.truncate, commit) })
 	case o.flush:
-		err = w.insist(func() error { return w.store.Seal(w.commit) })
+		err = w.insist(func() error { return w.store.Seal(commit) })
 	}
 	if err == nil && o.compact != 0 {
 		err = w.insist(func() error { return w.store.Compact(o.compact) })
@@ -204,9 +221,8 @@ func (w *logWriter) compact() bool {
 }
 
 // prepare carries out what must be durable before the order's entries.
-func (w *logWriter) prepare(o *order) error {
+func (w *logWriter) prepare(o *order, commit uint64) error {
 	if o.reset {
-		w.commit = 0
 		if err := w.insist(func() error { return w.store.Truncate(1, 0) }); err != nil {
 			return err
 		}
@@ -225,7 +241,7 @@ func (w *logWriter) prepare(o *order) error {
 	if o.restart == 0 {
 		return nil
 	}
-	if err := w.insist(func() error { return w.store.Reset(o.restart, w.commit) }); err != nil {
+	if err := w.insist(func() error { return w.store.Reset(o.restart, commit) }); err != nil {
 		return err
 	}
 	return w.insist(func() error { return w.store.Compact(o.restart) })
@@ -254,7 +270,7 @@ func (w *logWriter) report(word written) {
 
 // close ends the log cleanly, if it can be, and lets go of the directory.
 func (w *logWriter) close() {
-	_ = w.seal() // Close says what it has to say again
+	_ = w.store.Seal(w.commit) // Close says what it has to say again
 	if err := w.store.Close(); err != nil && !w.failed {
 		w.report(written{err: err})
 	}

@@ -20,6 +20,7 @@ type writing struct {
 	words  []written
 	given  uint64
 	next   uint64
+	commit uint64 // that the store must know in the end
 }
 
 // inWriting runs f with a log writer whose log has n entries of 1 KiB, in segments
@@ -46,6 +47,7 @@ func inWriting(t *testing.T, n int, f func(w *writing)) {
 		w.open()
 		defer w.store.Close()
 		require.Equal(t, w.word().sequence, w.last(), "the order of each entry has its index")
+		require.Equal(t, w.commit, w.store.CommitIndex())
 	})
 }
 
@@ -168,7 +170,9 @@ func (w *writing) entryAt(index uint64) [][]byte {
 func TestLogWriterStopsOnAFullDisk(t *testing.T) {
 	inWriting(t, 3, func(w *writing) {
 		for range 5 {
-			w.order(w.entry())
+			o := w.entry()
+			o.commit = o.first - 1 // the last of them is told with what does not fit
+			w.order(o)
 		}
 		w.pass(time.Hour)
 		w.orders.close()
@@ -176,6 +180,7 @@ func TestLogWriterStopsOnAFullDisk(t *testing.T) {
 		require.EqualValues(w.t, 3, w.word().sequence)
 		end := w.words[len(w.words)-1]
 		require.True(w.t, errors.Is(end.err, ErrNoSpace), "%+v", end)
+		w.commit = 3
 	})
 }
 

@@ -97,7 +97,7 @@ func (r *recovered) Record(record wal.Record) {
 		// The first that is there. The term of the one before stands in a snapshot.
 		r.terms = history{base: entryID{index: before}, end: before}
 	}
-	r.terms.append(record.Term(), 1)
+	r.terms.extend(record.Term())
 	if record.Kind() == kindConfiguration && r.err == nil {
 		c, err := decodeConfiguration(record.Data(), record.Index())
 		if err != nil {
@@ -130,6 +130,9 @@ func (r *run) open(path string) (*replica, error) {
 	}
 	if torn := r.store.Torn(); torn != nil {
 		r.log.Warn("raft: cut an unfinished write off the log", "torn", fmt.Sprintf("%+v", *torn))
+	}
+	if repaired := r.store.Repaired(); len(repaired) > 0 {
+		r.log.Warn("raft: made files again from their other copies", "files", repaired)
 	}
 	if err := log.err; err != nil {
 		return nil, err

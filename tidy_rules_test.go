@@ -58,11 +58,20 @@ var testFolders = []string{"internal/script"}
 // exemptMutexTypes are types whose lock belongs to goraft's public API.
 var exemptMutexTypes = []string{"Peer"}
 
-// osFileFunctions are the functions of package os that reach the file system.
-var osFileFunctions = []string{
-	"Chdir", "Chmod", "Chown", "Chtimes", "CopyFS", "Create", "CreateTemp", "DirFS", "Lchown", "Link", "Lstat",
-	"Mkdir", "MkdirAll", "MkdirTemp", "NewFile", "Open", "OpenFile", "OpenInRoot", "OpenRoot", "ReadDir", "ReadFile",
-	"Readlink", "Remove", "RemoveAll", "Rename", "Root", "SameFile", "Stat", "Symlink", "Truncate", "WriteFile",
+// osNames are the names of package os that do not reach the file system; whatever
+// else it has, or will have, does.
+var osNames = []string{"O_*", "Err*", "Is*", "FileInfo", "FileMode", "Mode*", "PathError", "Getpid", "Stderr", "Stdout"}
+
+// fileFunctions are functions of other packages that reach the file system.
+var fileFunctions = map[string][]string{
+	"path/filepath": {"EvalSymlinks", "Glob", "Walk", "WalkDir"},
+	"net/http":      {"Dir", "NewFileTransport", "ServeFile"},
+	"crypto/tls":    {"LoadX509KeyPair"},
+}
+
+// filePackages are packages that reach the file system, or whatever else they like.
+var filePackages = []string{
+	"C", "archive/zip", "go/parser", "golang.org/x/sys", "html/template", "io/ioutil", "os/exec", "plugin", "syscall", "text/template",
 }
 
 // rules are the rules that look at one file at a time; imports have their own
@@ -197,15 +206,20 @@ func checkGoroutines(f *goFile) (found []finding) {
 }
 
 func checkFileSystem(f *goFile) (found []finding) {
-	for _, p := range []string{"io/ioutil", "syscall", "golang.org/x/sys/unix", "golang.org/x/sys/windows"} {
-		if spec, ok := f.imports()[p]; ok {
-			found = append(found, f.at(spec, "imports %s", p))
-		}
+	found = importsAny(f, filePackages...)
+	uses := f.uses("os", func(name string) bool { return !matches(osNames, name) })
+	for p, names := range fileFunctions {
+		uses = append(uses, f.uses(p, oneOf(names...))...)
 	}
-	uses := f.uses("os", oneOf(osFileFunctions...))
-	uses = append(uses, f.uses("path/filepath", oneOf("Walk", "WalkDir", "Glob", "EvalSymlinks"))...)
 	for _, use := range uses {
 		found = append(found, f.at(use, "calls %s.%s", use.X.(*ast.Ident).Name, use.Sel.Name))
+	}
+	for _, group := range f.syntax.Comments {
+		for _, c := range group.List {
+			if strings.HasPrefix(c.Text, "//go:linkname ") {
+				found = append(found, f.at(c, "says %s", c.Text))
+			}
+		}
 	}
 	return found
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -11,8 +12,9 @@ import (
 	"time"
 )
 
-// The variables of the environment that say which sequences TestModel does: one, or
-// as many as are counted, or (SEQUENCES=5000-1000) a thousand from 5000 on.
+// The variables of the environment that say which sequences TestModel does: one; or
+// as many as SEQUENCES says, or (5000-1000) a thousand from 5000 on, or (10m) as many
+// as ten minutes allow, from one that the clock draws.
 const (
 	sequenceEnv  = "SEQUENCE"
 	sequencesEnv = "SEQUENCES"
@@ -21,7 +23,7 @@ const (
 // TestModel drives log and snapshots with random sequences of operations, crashes
 // and restarts, and compares them with the model after each.
 func TestModel(t *testing.T) {
-	first, count := sequences(t, uint64(volume(2000, 100_000, 10_000_000)))
+	first, count, duration := sequences(t, uint64(volume(2000, 100_000, 10_000_000)))
 	var next, done, crashes atomic.Uint64
 	next.Store(first)
 	// Each sequence leaves a little garbage, and the heap is small.
@@ -31,14 +33,18 @@ func TestModel(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				for seed := next.Add(1) - 1; seed < first+count; seed = next.Add(1) - 1 {
+				for duration == 0 || time.Since(begun) < duration {
+					seed := next.Add(1) - 1
+					if seed-first >= count {
+						return
+					}
 					crashes.Add(sequence(t, seed))
 					done.Add(1)
 				}
 			})
 		}
 	})
-	t.Logf("%d sequences, %d crashes, %.0f sequences per second", done.Load(), crashes.Load(), float64(done.Load())/time.Since(begun).Seconds())
+	t.Logf("%d sequences from %d on, %d crashes, %.0f sequences per second", done.Load(), first, crashes.Load(), float64(done.Load())/time.Since(begun).Seconds())
 }
 
 // sequence does the operations of a seed and returns how often the machine crashed.
@@ -65,18 +71,23 @@ func sequence(t *testing.T, seed uint64) uint64 {
 	return uint64(m.crashes)
 }
 
-func sequences(t *testing.T, count uint64) (first, n uint64) {
+func sequences(t *testing.T, count uint64) (first, n uint64, duration time.Duration) {
 	if s := os.Getenv(sequenceEnv); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
 		must(t, err)
-		return seed, 1
+		return seed, 1, 0
 	}
-	if s := os.Getenv(sequencesEnv); s != "" {
-		if _, err := fmt.Sscanf(s, "%d-%d", &first, &count); err != nil {
-			first = 0
-			count, err = strconv.ParseUint(s, 10, 64)
-			must(t, err)
-		}
+	s := os.Getenv(sequencesEnv)
+	if s == "" {
+		return 0, count, 0
 	}
-	return first, count
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		return uint64(time.Now().UnixNano()), math.MaxUint64, d
+	}
+	if _, err := fmt.Sscanf(s, "%d-%d", &first, &n); err == nil {
+		return first, n, 0
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	must(t, err)
+	return 0, n, 0
 }

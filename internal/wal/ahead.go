@@ -124,7 +124,7 @@ func (s *Store) createSegment(h segmentHeader, first int64) (*segment, error) {
 	temp := filepath.Join(s.dir, preparedName)
 	if f == nil {
 		temp = filepath.Join(s.dir, segmentTempName)
-		size = max(segmentHeaderSize+first+rollSize, min(segmentTarget(h.number, s.limit), growthStep))
+		size = max(alignSector(segmentHeaderSize+first+rollSize), min(segmentTarget(h.number, s.limit), growthStep))
 		var err error
 		if f, err = s.createInline(temp, size); err != nil {
 			return nil, err

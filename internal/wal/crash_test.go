@@ -49,7 +49,7 @@ func (c *crashPoints) explore(variant int) {
 		c.point(fmt.Sprintf("history %d, call %d (%v)", variant, c.calls, op), c.run.Mem, false, c.depth, false)
 		return nil
 	})
-	c.run.must(c.path.do(c.run))
+	c.run.must(c.path.act(c.run))
 	c.run.SetFault(nil)
 	c.point(fmt.Sprintf("history %d, at the end", variant), c.run.Mem, true, c.depth, false)
 }

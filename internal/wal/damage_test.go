@@ -33,7 +33,7 @@ func newWorn(t testing.TB) *worn {
 	w.must(s.SaveIdentity(Identity{Initial: []byte("before")}))
 	w.must(s.SaveIdentity(w.identity))
 	w.must(s.SaveHardState(w.hard))
-	for i := 0; s.writer.seg.header.number < 4 || s.writer.off < 16<<10-2*sectorSize; i++ {
+	for i := 0; s.writer.seg.header.number < 4 || s.writer.off < 16<<10-4*sectorSize; i++ {
 		w.write(s, uint64(i))
 	}
 	w.must(s.Close())

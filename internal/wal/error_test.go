@@ -3,59 +3,156 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/goraft/raft/internal/vfs"
 )
 
-// TestErrorAtEveryCall fails every call of every path, in several ways: the error
-// is reported, what was promised stays, and what follows is refused or works.
-func TestErrorAtEveryCall(t *testing.T) {
-	faults := map[string]func(vfs.Op) error{
-		"EIO":         func(vfs.Op) error { return syscall.EIO },
-		"ENOSPC":      func(vfs.Op) error { return syscall.ENOSPC },
-		"short write": func(vfs.Op) error { return &vfs.ShortWrite{N: 40, Err: syscall.ENOSPC} },
+// diskFault fails the call at which it is set off, and, if it lasts, all later ones.
+type diskFault struct {
+	name  string
+	errno syscall.Errno
+	short bool // a write comes through in part
+	lasts bool
+}
+
+// A sync that fails loses what it should have written, and the next one succeeds:
+// see vfs.Mem.
+var diskFaults = []diskFault{
+	{name: "EIO", errno: syscall.EIO},
+	{name: "EIO for good", errno: syscall.EIO, lasts: true},
+	{name: "short write and EIO", errno: syscall.EIO, short: true},
+	{name: "ENOSPC", errno: syscall.ENOSPC},
+	{name: "ENOSPC for good", errno: syscall.ENOSPC, lasts: true},
+	{name: "short write and ENOSPC", errno: syscall.ENOSPC, short: true},
+}
+
+func (f *diskFault) fail(op vfs.Op) error {
+	if f.short {
+		return &vfs.ShortWrite{N: int(min(op.Length/2, 40)), Err: f.errno}
 	}
+	return f.errno
+}
+
+// failing runs a path with a fault at one of its calls, which is returned; its Kind
+// is 0 if there are fewer.
+func (f *diskFault) failing(p *path, run *pathRun, call int) (hit vfs.Op, err error) {
+	n := 0
+	run.SetFault(func(op vfs.Op) error {
+		if n++; n == call || f.lasts && n > call {
+			if n == call {
+				hit = op
+			}
+			return f.fail(op)
+		}
+		return nil
+	})
+	err = p.act(run)
+	run.SetFault(nil)
+	return hit, err
+}
+
+// TestErrorAtEveryCall fails every call of every path, in several ways: the error is
+// reported and says what it is, an error of a sync is final, what was promised stays,
+// and a store that is opened again shows what is there for good.
+func TestErrorAtEveryCall(t *testing.T) {
+	sample := volume(4, 1, 1)
 	for i, path := range paths {
-		for name, fault := range faults {
-			if scale(10) != 10 && i%4 != 0 {
+		for j, fault := range diskFaults {
+			if (i+j)%sample != 0 {
 				continue
 			}
-			t.Run(fmt.Sprint(path.name, " ", name), func(t *testing.T) {
-				for round, done := 0, false; !done || round%2 == 1; round++ {
-					calls := round / 2
-					run := path.begin(t, 0)
-					n := 0
-					run.SetFault(func(op vfs.Op) error {
-						if n++; n == calls+1 {
-							return fault(op)
+			t.Run(path.name+" "+fault.name, func(t *testing.T) {
+				t.Parallel()
+				calls := 0
+				for variant := range volume(1, 2, 20) {
+					for hit, call := true, 1; hit; call++ {
+						run := path.begin(t, variant)
+						op, err := fault.failing(&path, run, call)
+						if hit = op.Kind != 0; hit {
+							calls++
 						}
-						return nil
-					})
-					err := path.do(run)
-					run.SetFault(nil)
-					done = n <= calls
-					if done && err != nil {
-						t.Fatal(err)
-					}
-					var again error
-					if err != nil && run.store != nil {
-						again = run.store.SaveHardState(HardState{Term: 77})
-						if errors.Is(err, ErrFailed) && !errors.Is(again, ErrFailed) && !errors.Is(again, ErrClosed) {
-							t.Fatalf("call %d: %v, and then %v", calls, err, again)
-						}
-						if again == nil {
-							run.before.hard, run.after.hard = HardState{Term: 77}, HardState{Term: 77}
-						}
-					}
-					_ = run.store.Close()
-					run.crash([]vfs.Chooser{vfs.Nothing, vfs.Everything}[round%2])
-					if diff := path.oldOrNew(run, err == nil); diff != "" {
-						t.Fatalf("call %d, error %v, then %v: %s", calls, err, again, diff)
+						run.failed(&path, &fault, op, err)
 					}
 				}
+				t.Logf("%d calls", calls)
 			})
 		}
+	}
+}
+
+// harmless reports whether an error of a call may go unreported: the segment that is
+// prepared ahead is not missed, nor is the handle of a file that was removed; and
+// what Stat cannot tell is asked again.
+func harmless(p *path, op vfs.Op) bool {
+	return filepath.Base(op.Name) == preparedName || p.name == compacting && op.Kind == vfs.OpClose || op.Kind == vfs.OpStat
+}
+
+// failed checks a store whose call has failed.
+func (p *pathRun) failed(path *path, fault *diskFault, op vfs.Op, err error) {
+	p.Helper()
+	switch {
+	case op.Kind == 0 && err != nil:
+		p.Fatal(err)
+	case op.Kind != 0 && err == nil && !harmless(path, op):
+		p.Fatalf("%v fails, and nobody is told", op)
+	case err != nil && !errors.Is(err, fault.errno):
+		p.Fatalf("%v: %v", op, err)
+	case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat):
+		p.Fatalf("%v is taken for damage: %v", op, err)
+	}
+	where := fmt.Sprintf("%v, %v", op, err)
+	promised := err == nil
+	p.refuses(where, err)
+	for state, left := range p.States(vfs.Depth{Random: 4, Tears: 1}, seeded(uint64(op.Offset))) {
+		again := *p
+		again.disk = &disk{p.TB, left, p.options}
+		if wrong := path.oldOrNew(&again, promised); wrong != "" {
+			p.Fatalf("%s: %s: %s", where, state, wrong)
+		}
+	}
+	if errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrFailed) && path.name != "close" {
+		p.must(path.act(p)) // there is space again
+		promised = true
+	}
+	_ = p.store.Close()
+	p.reopens(where, path, promised)
+}
+
+// refuses checks that nothing is acknowledged by a store that has failed.
+func (p *pathRun) refuses(where string, err error) {
+	s := p.store
+	if !errors.Is(err, ErrFailed) || errors.Is(s.Seal(0), ErrClosed) {
+		return
+	}
+	_, last := s.Bounds()
+	for what, again := range map[string]error{
+		"append":     s.Append(last+1, 0, records(s.Identity().ClusterID, last+1, 9, 1, 10)),
+		"truncate":   s.Truncate(last, 0),
+		"reset":      s.Reset(50, 0),
+		"seal":       s.Seal(1 << 40),
+		"hard state": s.SaveHardState(HardState{Term: 77}),
+		"identity":   s.SaveIdentity(s.Identity()),
+		"compact":    s.Compact(1),
+	} {
+		if !errors.Is(again, ErrFailed) {
+			p.Fatalf("%s: then %s: %v", where, what, again)
+		}
+	}
+}
+
+// reopens opens the store in the same life of the machine, where the cache shows what
+// the disk may not have. What it shows must be there after a crash.
+func (p *pathRun) reopens(where string, path *path, promised bool) {
+	s := p.disk.open()
+	want, wrong := path.finds(p, s, promised)
+	if wrong != "" {
+		p.Fatalf("%s: opened again: %s", where, wrong)
+	}
+	p.crash(vfs.Nothing)
+	if wrong := want.differs(p.disk.open()); wrong != "" {
+		p.Fatalf("%s: what was shown again is gone: %s", where, wrong)
 	}
 }

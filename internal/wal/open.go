@@ -33,10 +33,10 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("%w: %s", ErrForeignLog, s.dir)
 	}
 	if err := vfs.MkdirAll(s.fsys, s.dir); err != nil {
-		return nil, err
+		return nil, noSpace(err)
 	}
 	if s.lock, err = s.fsys.Lock(filepath.Join(s.dir, lockName)); err != nil {
-		return nil, err
+		return nil, noSpace(err)
 	}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(err, s.release())

@@ -24,6 +24,7 @@ type path struct {
 // has another history; the first one is without chance.
 type pathRun struct {
 	*disk
+	seed   uint64     // 0 is the first variant
 	rng    *rand.Rand // nil in the first variant
 	store  *Store
 	before world
@@ -122,6 +123,11 @@ func torn(n, size int) func(*pathRun) {
 	}
 }
 
+// makesFiles says that the path is an Open that makes files, and cannot do without space.
+func (p *path) makesFiles() bool { return p.name == "first start" || p.name == oneCopy }
+
+const oneCopy = "open with one copy of each pair"
+
 // compacting is the path on which a crash may leave more than two states.
 const compacting = "compact"
 
@@ -159,7 +165,7 @@ var paths = []path{
 	{name: "open", prepare: func(p *pathRun) { twelve(p); p.must(p.store.Close()) }, do: opening},
 	{name: "open after a torn batch", prepare: torn(2, 500), do: opening},
 	{name: "open after a torn large batch", segment: 16 << 10, prepare: torn(3, 3000), do: opening},
-	{name: "open with one copy of each pair", prepare: func(p *pathRun) {
+	{name: oneCopy, prepare: func(p *pathRun) {
 		twelve(p)
 		p.must(p.store.Close())
 		p.must(p.Remove(filepath.Join(testDir, stateNameA)))
@@ -174,14 +180,22 @@ func (p *path) begin(t testing.TB, variant int) *pathRun {
 		segment = 1024
 	}
 	run := &pathRun{disk: newDisk(t, segment)}
-	if variant > 0 {
-		run.rng = seeded(uint64(variant))
+	if run.seed = uint64(variant); variant > 0 {
+		run.rng = seeded(run.seed)
 	}
 	run.store = run.disk.open()
 	run.before.first = 1
 	p.prepare(run)
 	run.after = run.before.clone()
 	return run
+}
+
+// act does what the path is about; a second time it is the same.
+func (p *path) act(run *pathRun) error {
+	if run.seed > 0 {
+		run.rng = seeded(run.seed)
+	}
+	return p.do(run)
 }
 
 // finds says why a store that was opened after a crash, or an error, has neither

@@ -357,8 +357,9 @@ func (r *recovery) settle(torn *TornTail, unbegun bool) error {
 		s.torn = torn
 	}
 	if r.ends.seg != nil {
-		b := make([]byte, r.ends.end-r.ends.off)
-		if err := readFull(r.ends.seg.file, b, r.ends.off); err != nil {
+		r.window.file, r.window.n = r.ends.seg.file, 0
+		b, err := r.window.peek(r.ends.off, int(r.ends.end-r.ends.off))
+		if err != nil {
 			return err
 		}
 		if _, err := r.ends.seg.file.WriteAt(b, r.ends.off); err != nil {

@@ -154,15 +154,22 @@ func (w *window) peek(off int64, n int) ([]byte, error) {
 	if off >= w.at && off+int64(n) <= w.at+int64(w.n) {
 		return w.buf[off-w.at:][:n], nil
 	}
-	if n > len(w.buf) {
-		w.buf = make([]byte, n)
+	// What is there already stays, so that a file is read once, from end to end.
+	kept := 0
+	buf := w.buf
+	if n > len(buf) {
+		buf = make([]byte, n)
 	}
-	size := len(w.buf)
+	if off >= w.at && off < w.at+int64(w.n) {
+		kept = copy(buf, w.buf[off-w.at:w.n])
+	}
+	size := len(buf)
 	if w.fill > 0 {
 		size = min(size, max(w.fill, n))
 	}
-	read, err := w.file.ReadAt(w.buf[:size], off)
-	w.at, w.n = off, read
+	read, err := w.file.ReadAt(buf[kept:size], off+int64(kept))
+	read += kept
+	w.buf, w.at, w.n = buf, off, read
 	if read >= n {
 		return w.buf[:n], nil
 	}

@@ -114,7 +114,7 @@ func newPair(fsys vfs.FS, dir, magic, nameA, nameB string) *pair {
 func (p *pair) create(storeID uint64, payload []byte) error {
 	p.storeID, p.seq, p.payload = storeID, 1, payload
 	for i := range p.names {
-		if err := p.replace(i, slot{storeID, p.seq, payload}); err != nil {
+		if err := p.replace(i, slot{storeID, p.seq, payload}, slotSize(payload)); err != nil {
 			return err
 		}
 	}
@@ -219,6 +219,15 @@ func (p *pair) save(payload []byte) error {
 		return fmt.Errorf("%w: %d bytes for %s", ErrTooLarge, len(payload), p.names[0])
 	}
 	next := slot{p.storeID, p.seq + 1, payload}
+	// Room for both comes first: if the second copy could not follow the first one, a
+	// start on the full disk could not bring it up, either.
+	for i := range p.files {
+		if size := slotSize(payload); size > p.sizes[i] {
+			if err := p.replace(i, slot{p.storeID, p.seq, p.payload}, size); err != nil {
+				return err
+			}
+		}
+	}
 	for i := range p.files {
 		if err := p.writeCopy(i, next); err != nil {
 			return err
@@ -230,7 +239,7 @@ func (p *pair) save(payload []byte) error {
 
 func (p *pair) writeCopy(i int, s slot) error {
 	if slotSize(s.payload) > p.sizes[i] {
-		return p.replace(i, s)
+		return p.replace(i, s, slotSize(s.payload))
 	}
 	p.buf = encodeSlot(p.buf, p.magic, s, p.sizes[i])
 	if _, err := p.files[i].WriteAt(p.buf, 0); err != nil {
@@ -239,8 +248,10 @@ func (p *pair) writeCopy(i int, s slot) error {
 	return p.files[i].Sync()
 }
 
-// replace puts a new file in the place of a copy that is missing or too small.
-func (p *pair) replace(i int, s slot) error {
+// replace puts a new file of a size in the place of a copy that is missing or too
+// small. It is whole from the beginning: a torn write into zeros could look like a
+// file of another format.
+func (p *pair) replace(i int, s slot, size int64) error {
 	// Not every system renames over a file that is open.
 	if f := p.files[i]; f != nil {
 		p.files[i], p.sizes[i] = nil, 0
@@ -248,7 +259,7 @@ func (p *pair) replace(i int, s slot) error {
 			return err
 		}
 	}
-	p.buf = encodeSlot(p.buf, p.magic, s, slotSize(s.payload))
+	p.buf = encodeSlot(p.buf, p.magic, s, size)
 	err := vfs.WriteFile(p.fsys, p.names[i], p.buf)
 	if err != nil {
 		_, _ = p.open(i) // what was there serves smaller payloads, if it is there

@@ -27,7 +27,7 @@ type Options struct {
 	// Dir is the directory of the log, created with its parents if it is missing.
 	Dir string
 	// MaxSegmentBytes bounds the size of a segment, except for one that holds a
-	// single larger batch. 0 is 64 MiB.
+	// single larger batch, and for some space for seals. 0 is 64 MiB.
 	MaxSegmentBytes int64
 	// StoreID draws the id of a new store; it must not return 0. Only called when
 	// the directory is new.
@@ -102,6 +102,7 @@ type writer struct {
 	prev   uint32 // checksum of the batch before it
 	sealed bool   // nothing was written since the last seal
 	buf    []byte
+	spill  spill
 	marker marker
 	failed error // the first write or sync that failed, for good
 }

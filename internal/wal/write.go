@@ -12,8 +12,8 @@ import (
 const keepBuffer = 4 << 20
 
 // rollSize is kept free at the end of every segment, so that it can always be
-// ended without asking the disk for space. A batch leaves sealSpace as well, if that
-// fits into the segment, so that a store whose disk is full can still be sealed.
+// ended without asking the disk for space. A batch leaves sealSpace as well, so that
+// a store whose disk is full can still be sealed: most disks are full when a segment is.
 const (
 	rollSize  = batchHeaderSize
 	sealSpace = 2 * sectorSize
@@ -104,8 +104,9 @@ func (s *Store) Reset(next, commit uint64) error {
 // damage to it is never taken for a batch that a crash left unfinished. To be
 // called when the writer falls idle. It does nothing if there is nothing new.
 //
-// A seal has a sector of its own, so that damage to the end of the batch before it
-// does not take the proof along.
+// A seal begins a sector of its own, so that damage to the end of the batch before it
+// does not take the proof along. One that only tells of a newer commit index stands
+// right behind the last.
 func (s *Store) Seal(commit uint64) error {
 	if err := s.writable(); err != nil {
 		return err
@@ -125,15 +126,18 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	// commit index may be compacted away before the next one.
 	h.commit = max(h.commit, s.CommitIndex())
 	w := &s.writer
-	size := h.size()
-	if h.kind == kindSeal {
+	if err := s.clean(); err != nil {
+		return s.fail(err)
+	}
+	size, apart := h.size(), h.kind == kindSeal && !w.sealed
+	if apart {
 		size += alignSector(w.off) - w.off
 	}
-	if err := s.reserve(size, h.kind != kindSeal); err != nil {
+	if err := s.reserve(size, h.kind); err != nil {
 		return s.fail(err)
 	}
 	end := w.off
-	if h.kind == kindSeal {
+	if apart {
 		w.off = alignSector(w.off)
 	}
 	start := w.off
@@ -190,45 +194,75 @@ func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
 }
 
 // undo takes back a batch that found the disk full, although its space had been
-// written before: there are file systems that never write in place. It is synced,
-// lest a crash mixes what was refused with the batch that will stand there. If that
-// does not work either, the error is final.
+// written before: there are file systems that never write in place.
 func (s *Store) undo(cause error, size int) error {
 	w := &s.writer
 	if !vfs.IsNoSpace(cause) {
 		return cause
 	}
-	if err := zero(w.seg.file, w.off, w.off+int64(size)); err != nil {
-		return err
-	}
-	if err := w.seg.file.Sync(); err != nil {
+	w.spill = spill{seg: w.seg, from: w.off, to: w.off + int64(size)}
+	if err := s.clean(); err != nil {
 		return err
 	}
 	return noSpace(cause)
 }
 
+// spill is what a batch that was refused has left behind: a part of it, in a
+// segment, and the next segment, if the batch was to end this one.
+type spill struct {
+	seg      *segment
+	from, to int64
+	next     string
+}
+
+// clean removes, durably, what was spilled, lest a crash mixes what was refused with
+// what will stand there. Where even that finds the disk full, nothing is written
+// before it has succeeded.
+func (s *Store) clean() error {
+	left := &s.writer.spill
+	if left.seg != nil {
+		if err := zero(left.seg.file, left.from, left.to); err != nil {
+			return noSpace(err)
+		}
+		if err := left.seg.file.Sync(); err != nil {
+			return err
+		}
+		left.seg = nil
+	}
+	if left.next != "" {
+		if err := s.discard(left.next); err != nil {
+			return noSpace(err)
+		}
+		if err := s.fsys.SyncDir(s.dir); err != nil {
+			return err
+		}
+		left.next = ""
+	}
+	return nil
+}
+
 // reserve makes room for a batch: in the current segment, or in a new one if it
 // does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing. Where the
-// segment is meant to be longer there is to be space for seals as well.
-func (s *Store) reserve(size int64, seals bool) error {
+// written before there is space for all of it, so a full disk tears nothing.
+func (s *Store) reserve(size int64, kind batchKind) error {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
+	space := int64(sealSpace)
+	if kind == kindSeal {
+		target, space = max(target, w.seg.allocated), 0
+	}
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size); err != nil {
+		if err := s.roll(size + space); err != nil {
 			return err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
-	need := w.off + size + rollSize
-	if seals {
-		need = max(need, min(need+sealSpace, target))
-	}
+	need := w.off + size + rollSize + space
 	if need <= w.seg.allocated {
 		return nil
 	}
-	return w.seg.grow(max(need, min(target, w.seg.allocated+growthStep)))
+	return w.seg.grow(max(alignSector(need), min(target, w.seg.allocated+growthStep)))
 }
 
 // roll ends the current segment and begins the next one. The next file is there,
@@ -261,13 +295,10 @@ func (s *Store) roll(size int64) error {
 	if _, err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
 		if errors.Is(err, ErrNoSpace) {
-			// Only now is it sure that this segment was not ended. A successor that came
-			// back would be taken for proof of what this segment holds.
-			undo := s.discard(next.name)
-			if undo == nil {
-				undo = s.fsys.SyncDir(s.dir)
-			}
-			if undo != nil {
+			// A successor that was not used would be taken for proof of what this segment
+			// holds; but only when that is clean is it sure that it was not ended.
+			w.spill.next = next.name
+			if undo := s.clean(); undo != nil {
 				return undo
 			}
 		}
