@@ -23,21 +23,20 @@ func (c *clusterTest) syncTakes(name string, d time.Duration) {
 }
 
 // owed is what a leader holds for a peer: the bytes under way to it, the requests,
-// and the entries that it has in memory for everybody.
-func (c *clusterTest) owed(leader Server, name string) (bytes, requests int, tail int) {
+// and the bytes of entries that it has in memory for everybody.
+func (c *clusterTest) owed(leader Server, name string) (bytes, requests, tail int) {
 	c.t.Helper()
-	asked := make(chan [3]int, 1)
+	type held struct {
+		to   *sender
+		tail int
+	}
+	asked := make(chan held, 1)
 	leader.(*server).lifecycle.run.Load().inbox.put(control(func(l *eventLoop) {
-		if l.office == nil || l.office.senders[name] == nil {
-			asked <- [3]int{-1}
-			return
-		}
-		p := &l.office.senders[name].progress
-		asked <- [3]int{p.bytes, len(p.window), l.tail.size}
+		asked <- held{l.office.senders[name], l.tail.size}
 	}))
-	synctest.Wait()
-	got := <-asked
-	return got[0], got[1], got[2]
+	synctest.Wait() // until the sender has nothing to do
+	h := <-asked
+	return h.to.progress.bytes, len(h.to.progress.window), h.tail
 }
 
 // Row 109: one follower's disk takes a second for each sync. The others commit as
