@@ -45,7 +45,7 @@ func configurationMessage(c *configuration, clusterID uint64, cause, node string
 func decodeConfiguration(b []byte, index uint64) (*configuration, error) {
 	var message protobuf.Configuration
 	if err := proto.Unmarshal(b, &message); err != nil {
-		return nil, fmt.Errorf("raft: configuration at index %d: %w", index, err)
+		return nil, fmt.Errorf("raft: configuration at index %d: %w: %w", index, ErrMessage, err)
 	}
 	return configurationOf(&message, index)
 }
@@ -88,9 +88,12 @@ func encodeClusterState(s *clusterState, clusterID uint64) ([]byte, error) {
 func decodeClusterState(b []byte) (clusterState, error) {
 	var message protobuf.ClusterState
 	if err := proto.Unmarshal(b, &message); err != nil {
-		return clusterState{}, fmt.Errorf("raft: a snapshot's configuration: %w", err)
+		return clusterState{}, fmt.Errorf("raft: a snapshot's configuration: %w: %w", ErrMessage, err)
 	}
-	c, err := configurationOf(message.GetConfiguration(), message.GetConfigurationIndex())
+	if message.Configuration == nil {
+		return clusterState{}, fmt.Errorf("raft: a snapshot's configuration: %w: there is none", ErrMessage)
+	}
+	c, err := configurationOf(message.Configuration, message.GetConfigurationIndex())
 	if err != nil {
 		return clusterState{}, err
 	}
