@@ -65,7 +65,7 @@ func TestFault109_SlowDiskOfOneFollower(t *testing.T) {
 
 				c.syncTakes(slow, time.Second)
 				began := time.Now()
-				for time.Since(began) < time.Duration(volume(15, 600, 3600))*time.Second {
+				for time.Since(began) < time.Duration(volume(10, 600, 3600))*time.Second {
 					p99 := timed(50, 290*time.Millisecond)
 					require.LessOrEqual(t, p99, baseline*6/5)
 				}
@@ -73,9 +73,9 @@ func TestFault109_SlowDiskOfOneFollower(t *testing.T) {
 				require.Greater(t, status.LastIndex, leader.CommitIndex()-20, "it is a second behind, not more")
 
 				// Far more than the window and the batches hold.
-				term, large := leader.Term(), strings.Repeat("x", 512<<10)
+				term, large := leader.Term(), strings.Repeat("x", 256<<10)
 				most := 0
-				for range 20 {
+				for range 24 {
 					c.put(large)
 					bytes, requests, tail := c.owed(leader, slow)
 					require.LessOrEqual(t, bytes, maxInFlightBytes+maxBatchBytes)
