@@ -94,14 +94,14 @@ var stopCrashPaths = []crashPath{
 
 // At each call to the disk while the configuration changes the machine stops: what
 // it leaves has a configuration that is a function of its log.
-func TestConfigurationCrashAtEveryCall(t *testing.T) {
+func TestCrashAtEveryCallOfChanges(t *testing.T) {
 	for _, path := range configurationCrashPaths {
 		t.Run(path.name, func(t *testing.T) { crashAtEveryCall(t, path) })
 	}
 }
 
 // At each call to the disk while a server stops, and before, the machine stops.
-func TestStopCrashAtEveryCall(t *testing.T) {
+func TestCrashAtEveryCallOfStops(t *testing.T) {
 	for _, path := range stopCrashPaths {
 		t.Run(path.name, func(t *testing.T) { crashAtEveryCall(t, path) })
 	}

@@ -66,7 +66,7 @@ func conflict(c *crashTest, n int) {
 
 // At each call to the disk while snapshots are taken, sent and put in force the
 // machine stops. What it leaves starts again, with all that was promised.
-func TestSnapshotCrashAtEveryCall(t *testing.T) {
+func TestCrashAtEveryCallOfSnapshots(t *testing.T) {
 	for _, path := range snapshotCrashPaths {
 		t.Run(path.name, func(t *testing.T) { crashAtEveryCall(t, path) })
 	}
