@@ -333,6 +333,9 @@ func (l *eventLoop) answer(c *appendCall, answer *appendAnswer) {
 	response.ConflictIndex, response.ConflictTerm = answer.hint.index, answer.hint.term
 	response.ClusterID, response.From, response.StoreID = r.clusterID, r.name, r.storeID
 	p := promise{responder: c.responder, response: response}
+	if w, ok := c.responder.(waitingResponder); ok {
+		p.drop = w.unanswered
+	}
 	if answer.success && len(c.offsets) > 0 {
 		l.promises.entries = append(l.promises.entries, p)
 		return
