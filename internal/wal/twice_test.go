@@ -230,3 +230,50 @@ func TestEraseThatFailsIsDoneAgain(t *testing.T) {
 		d.expect(d.open(), want)
 	}
 }
+
+// TestNoSpaceToGiveSpaceBack: removing and cutting need space, too, on a disk that
+// copies on write. That is not final.
+func TestNoSpaceToGiveSpaceBack(t *testing.T) {
+	d, want := filled(t, 1024, 12, 150)
+	s := d.open()
+	d.SetFault(func(op vfs.Op) error {
+		switch {
+		case op.Kind == vfs.OpWrite && op.Offset+op.Length > 1024:
+			return &vfs.ShortWrite{N: 512, Err: syscall.ENOSPC}
+		case op.Kind == vfs.OpRemove || op.Kind == vfs.OpTruncate:
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	b := records(0, 13, 1, 1, 700)
+	d.full(s.Append(13, 0, b))
+	d.full(s.Compact(13))
+	d.expect(s, want)
+	d.SetFault(nil)
+	d.must(s.Append(13, 0, b))
+	want.put(13, b)
+	d.must(s.Compact(13))
+	first, _ := s.Bounds()
+	want.drop(first)
+	d.crash(vfs.Nothing)
+	d.expect(d.open(), want)
+}
+
+// TestLastIndexOfAll: the log goes on with last+1, so that must exist.
+func TestLastIndexOfAll(t *testing.T) {
+	const last = 1<<64 - 1
+	d := newDisk(t, 0)
+	s := d.open()
+	d.must(s.Reset(last-1, 0))
+	if err := s.Append(last-1, 0, records(0, last-1, 1, 2, 10)); !errors.Is(err, ErrOutOfRange) {
+		t.Fatal(err)
+	}
+	b, want := records(0, last-1, 1, 1, 10), image{}
+	d.must(s.Append(last-1, 0, b))
+	want.put(last-1, b)
+	if err := s.Append(last, 0, records(0, last, 1, 1, 10)); !errors.Is(err, ErrOutOfRange) {
+		t.Fatal(err)
+	}
+	d.must(s.Close())
+	d.expect(d.open(), want)
+}

@@ -67,6 +67,9 @@ func measure(first uint64, bufs [][]byte) (count, length uint32, err error) {
 	if total > math.MaxInt32-segmentHeaderSize-2*batchHeaderSize {
 		return 0, 0, fmt.Errorf("%w: a batch of %d bytes", ErrTooLarge, total)
 	}
+	if index < first {
+		return 0, 0, fmt.Errorf("%w: there is no index behind the last record", ErrOutOfRange)
+	}
 	return uint32(index - first), uint32(total), nil
 }
 
@@ -348,7 +351,7 @@ func (s *Store) Compact(first uint64) error {
 			return nil
 		}
 		if err := s.fsys.Remove(oldest.name); err != nil {
-			return s.fail(err)
+			return s.fail(noSpace(err)) // even that takes space where the disk copies on write
 		}
 		if err := s.fsys.SyncDir(s.dir); err != nil {
 			return s.fail(err)
