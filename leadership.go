@@ -211,7 +211,11 @@ func (l *leadership) changed(c *configuration, leave, rejoins bool, name, connec
 	if l.fenced[name] && !l.lost[name] {
 		return c.anew(name, connectionString, l.stores[name]), nil
 	}
-	return c.join(name, connectionString, rejoins, l.lost[name]), nil
+	after := c.join(name, connectionString, rejoins, l.lost[name])
+	if len(after.members) > maxMembers {
+		return c, ErrTooManyMembers
+	}
+	return after, nil
 }
 
 // caughtUp reports whether the learner has stored, within one check's time, all

@@ -171,18 +171,26 @@ func (s *Store) unused(numbers []uint64) error {
 			return lost("there is a log")
 		}
 	}
-	switch err := s.state.load(); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	err := s.state.load()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
-	default:
-		h, err := decodeHardState(s.state)
-		if err = errors.Join(err, s.state.close()); err != nil {
+	}
+	h, err := decodeHardState(s.state)
+	if err = errors.Join(err, s.state.close()); err != nil {
+		return err
+	}
+	if h != (HardState{}) || s.state.seq != 1 {
+		return lost("there is a hard state")
+	}
+	// Both go before one of the new store is made: two copies of different stores would
+	// be refused if this start were cut short, too.
+	for _, name := range s.state.names {
+		if err := s.discard(name); err != nil {
 			return err
 		}
-		if h != (HardState{}) || s.state.seq != 1 {
-			return lost("there is a hard state")
-		}
 	}
-	return nil
+	return s.fsys.SyncDir(s.dir)
 }

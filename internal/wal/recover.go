@@ -351,7 +351,7 @@ func (r *recovery) header(b []byte, off int64) bool {
 func (r *recovery) settle(torn *TornTail, unbegun bool) error {
 	s := r.store
 	if torn != nil {
-		if err := zero(r.seg.file, torn.Offset, torn.Offset+torn.Bytes); err != nil {
+		if err := r.erase(torn.Offset); err != nil {
 			return err
 		}
 		s.torn = torn
@@ -388,17 +388,47 @@ func (r *recovery) settle(torn *TornTail, unbegun bool) error {
 	return errors.Join(s.state.settle(), s.bootstrap.settle())
 }
 
-// zero overwrites what is not zero already, so that a full disk does not matter.
-func zero(f vfs.File, from, to int64) error {
+// erase puts zeros in the place of all that is behind the log, from an offset on.
+//
+// If its sync fails, bytes may stay on the disk that read as zeros from then on, and
+// a later crash would show them, behind batches of which nothing can be unfinished. So
+// the next Open must know: until the rest is durable, the first sector is not zeros.
+// That one needs no such care, because the next write of any kind covers it.
+func (r *recovery) erase(from int64) error {
+	f, end := r.seg.file, r.seg.allocated
+	rest := min(alignSector(from+1), end)
+	head := make([]byte, rest-from)
+	if err := readFull(f, head, from); err != nil {
+		return err
+	}
+	if allZero(head) {
+		if _, err := f.WriteAt([]byte{0xff}, from); err != nil {
+			return err
+		}
+	}
+	if err := zero(f, rest, end, true); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return zero(f, from, rest, false)
+}
+
+// zero overwrites what is not zero already, so that a full disk does not matter. If
+// zeros may hide what an earlier sync has failed to overwrite, they are written, too,
+// as far as there is space.
+func zero(f vfs.File, from, to int64, hidden bool) error {
 	buf := make([]byte, min(to-from, 64<<10))
 	for from < to {
 		b := buf[:min(int64(len(buf)), to-from)]
 		if err := readFull(f, b, from); err != nil {
 			return err
 		}
-		if !allZero(b) {
+		blank := allZero(b)
+		if !blank || hidden {
 			clear(b)
-			if _, err := f.WriteAt(b, from); err != nil {
+			if _, err := f.WriteAt(b, from); err != nil && !(blank && vfs.IsNoSpace(err)) {
 				return err
 			}
 		}

@@ -132,7 +132,8 @@ func (s *segment) grow(need int64) error {
 	if !vfs.IsNoSpace(err) {
 		return err
 	}
-	if undo := s.file.Truncate(s.allocated); undo != nil {
+	// If not even that has space, the zeros stay: nothing counts on them.
+	if undo := s.file.Truncate(s.allocated); undo != nil && !vfs.IsNoSpace(undo) {
 		return undo
 	}
 	return errors.Join(ErrNoSpace, err)

@@ -39,6 +39,8 @@ type pair struct {
 	payload []byte
 	buf     []byte
 	newest  int      // the copy that load has taken
+	single  bool     // the other one was missing or damaged
+	first   int      // the copy that the next change is written to first
 	bad     []string // the copies that load has found missing, damaged or behind
 }
 
@@ -147,7 +149,7 @@ func (p *pair) load() error {
 		return errs[0]
 	}
 	s, other := slots[p.newest], 1-p.newest
-	if errs[other] == nil {
+	if p.single = errs[other] != nil; !p.single {
 		o := slots[other]
 		if o.storeID != s.storeID || o.seq == s.seq && string(o.payload) != string(s.payload) {
 			return corrupt(p.names[other], 0, "the two copies contradict each other")
@@ -161,18 +163,28 @@ func (p *pair) load() error {
 }
 
 // lost reports whether an error is of a copy that can be made again from the other:
-// not one of a later version, which may know better.
+// not one of a later version, which may know better. One that the disk does not give
+// back may hold a newer value, but not one that was promised: that is in both.
 func lost(err error) bool {
 	var format *FormatError
-	return errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &format) && format.Version == 0
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errUnreadable) ||
+		errors.As(err, &format) && format.Version == 0
 }
+
+// errUnreadable marks the error of a disk that does not give back what is in a file.
+var errUnreadable = errors.New("wal: cannot be read")
 
 // settle makes what was loaded durable in both copies, also where it seems to be
 // already: what a process that was killed had written may never have been synced.
-// The worse copy goes first: the better one is overwritten, by the same bytes, only
-// when there are two of it.
+// The newer copy goes first, because it may be in the cache only, and the older one is
+// what a crash leaves then. If the other one is no copy at all, the one that is there was
+// durable before that one was touched, and is only overwritten when there are two of it.
 func (p *pair) settle() error {
-	for _, i := range [2]int{1 - p.newest, p.newest} {
+	order := [2]int{p.newest, 1 - p.newest}
+	if p.single {
+		order = [2]int{1 - p.newest, p.newest}
+	}
+	for _, i := range order {
 		if err := p.writeCopy(i, slot{p.storeID, p.seq, p.payload}); err != nil {
 			return err
 		}
@@ -190,7 +202,7 @@ func (p *pair) read(i int) (slot, error) {
 	}
 	b := make([]byte, size)
 	if err := readFull(p.files[i], b, 0); err != nil {
-		return slot{}, err
+		return slot{}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return decodeSlot(p.names[i], b, p.magic)
 }
@@ -213,12 +225,22 @@ func (p *pair) open(i int) (int64, error) {
 }
 
 // save makes the payload durable in both copies. After an error the pair holds the
-// old value, and the disk either; after ErrNoSpace it may be tried again.
+// old value, and the disk either; after ErrNoSpace it may be tried again, also with
+// another payload.
 func (p *pair) save(payload []byte) error {
 	if slotSize(payload) > maxSlotFile {
 		return fmt.Errorf("%w: %d bytes for %s", ErrTooLarge, len(payload), p.names[0])
 	}
-	next := slot{p.storeID, p.seq + 1, payload}
+	if err := p.change(payload); err != nil {
+		// What was refused may be in a copy, as number seq+1. Another payload must never
+		// get that number, and neither must the old one.
+		p.seq += 2
+		return err
+	}
+	return nil
+}
+
+func (p *pair) change(payload []byte) error {
 	// Room for both comes first: if the second copy could not follow the first one, a
 	// start on the full disk could not bring it up, either.
 	for i := range p.files {
@@ -228,12 +250,15 @@ func (p *pair) save(payload []byte) error {
 			}
 		}
 	}
-	for i := range p.files {
+	next := slot{p.storeID, p.seq + 1, payload}
+	for _, i := range [2]int{p.first, 1 - p.first} {
 		if err := p.writeCopy(i, next); err != nil {
+			// It may be torn now: the other one must stay as it is until this one is whole.
+			p.first = i
 			return err
 		}
 	}
-	p.seq, p.payload = next.seq, payload
+	p.seq, p.payload, p.first = next.seq, payload, 0
 	return nil
 }
 
@@ -262,7 +287,11 @@ func (p *pair) replace(i int, s slot, size int64) error {
 	p.buf = encodeSlot(p.buf, p.magic, s, size)
 	err := vfs.WriteFile(p.fsys, p.names[i], p.buf)
 	if err != nil {
-		_, _ = p.open(i) // what was there serves smaller payloads, if it is there
+		// What was there serves smaller payloads, if it is there. But a new name that may
+		// not last serves nobody: it is replaced once more.
+		if _, failed := p.open(i); failed == nil && p.sizes[i] >= size {
+			p.sizes[i] = 0
+		}
 		return noSpace(err)
 	}
 	_, err = p.open(i)

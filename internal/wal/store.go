@@ -104,6 +104,7 @@ type writer struct {
 	buf    []byte
 	spill  spill
 	marker marker
+	unsure bool  // a change of the cluster id was refused, and may be on the disk
 	failed error // the first write or sync that failed, for good
 }
 
@@ -154,14 +155,17 @@ func (s *Store) SaveIdentity(id Identity) error {
 		return err
 	}
 	s.mu.Lock()
-	refused := id.ClusterID != s.identity.ClusterID && s.view.first <= s.view.last
+	changed := id.ClusterID != s.identity.ClusterID
+	refused := changed && s.view.first <= s.view.last
 	s.mu.Unlock()
 	if refused {
 		return ErrNotEmpty
 	}
 	if err := s.bootstrap.save(encodeIdentity(id)); err != nil {
+		s.writer.unsure = s.writer.unsure || changed
 		return s.fail(err)
 	}
+	s.writer.unsure = false
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.identity.ClusterID = id.ClusterID

@@ -38,6 +38,12 @@ func (s *Store) Append(first, commit uint64, bufs ...[]byte) error {
 	if err != nil || count == 0 {
 		return err
 	}
+	if s.writer.unsure {
+		// An entry of this cluster must not meet the other one's id in a restart.
+		if err := s.SaveIdentity(s.Identity()); err != nil {
+			return err
+		}
+	}
 	h := batchHeader{kind: kindAppend, first: first, commit: commit, count: count, length: length}
 	return s.write(&h, bufs)
 }
@@ -60,6 +66,9 @@ func measure(first uint64, bufs [][]byte) (count, length uint32, err error) {
 	}
 	if total > math.MaxInt32-segmentHeaderSize-2*batchHeaderSize {
 		return 0, 0, fmt.Errorf("%w: a batch of %d bytes", ErrTooLarge, total)
+	}
+	if index < first {
+		return 0, 0, fmt.Errorf("%w: there is no index behind the last record", ErrOutOfRange)
 	}
 	return uint32(index - first), uint32(total), nil
 }
@@ -221,11 +230,16 @@ type spill struct {
 func (s *Store) clean() error {
 	left := &s.writer.spill
 	if left.seg != nil {
-		if err := zero(left.seg.file, left.from, left.to); err != nil {
-			return noSpace(err)
-		}
-		if err := left.seg.file.Sync(); err != nil {
-			return err
+		// The first sector last: as long as it is not zeros, Open erases it all, whatever
+		// a sync that has failed may have left on the disk.
+		rest := min(alignSector(left.from+1), left.to)
+		for _, part := range [2][2]int64{{rest, left.to}, {left.from, rest}} {
+			if err := zero(left.seg.file, part[0], part[1], false); err != nil {
+				return noSpace(err)
+			}
+			if err := left.seg.file.Sync(); err != nil {
+				return err
+			}
 		}
 		left.seg = nil
 	}
@@ -337,7 +351,7 @@ func (s *Store) Compact(first uint64) error {
 			return nil
 		}
 		if err := s.fsys.Remove(oldest.name); err != nil {
-			return s.fail(err)
+			return s.fail(noSpace(err)) // even that takes space where the disk copies on write
 		}
 		if err := s.fsys.SyncDir(s.dir); err != nil {
 			return s.fail(err)
