@@ -3,6 +3,7 @@ package raft
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,5 +161,49 @@ func TestFault017_StaysWhereAllDisksAreSlow(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// smallState is a journal whose state does not grow with it.
+type smallState struct{ *journal }
+
+// Save is StateMachine's.
+func (smallState) Save() ([]byte, error) { return []byte("small"), nil }
+
+// A snapshot may take the space that the log needs next, and would give back more
+// than that: it does not wait for what waits for space.
+func TestFault099_SnapshotGivesTheSpaceBack(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint(late), func(t *testing.T) {
+			options := ClusterOptions{Options: []Option{WithMaxSegmentBytes(64 << 10)}}
+			inCluster(t, 1, options, func(c *clusterTest) {
+				c.machine = func(j *journal) StateMachine { return smallState{j} }
+				require.NoError(t, c.Bootstrap(c.ctx))
+				s := c.leader()
+				for i := range 300 {
+					c.put(filler("x", i))
+				}
+				require.NoError(t, s.TakeSnapshot())
+				for i := range 300 {
+					c.put(filler("y", i))
+				}
+				disk := c.node(s.Name()).disk.Load()
+				disk.SetQuota(&vfs.Quota{Bytes: disk.Used() + 100<<10})
+				taken := make(chan error, 1)
+				if late {
+					go func() { taken <- s.TakeSnapshot() }()
+				}
+				last := c.async(s, &testCommand{strings.Repeat("z", 300<<10)})
+				if !late {
+					c.pass(testElection)
+					require.NotEmpty(t, s.Status().StorageError)
+					go func() { taken <- s.TakeSnapshot() }()
+				}
+				c.within(10*testElection, "the snapshot", func() bool { return s.Status().StorageError == "" && len(taken) == 1 })
+				require.NoError(t, <-taken)
+				require.NoError(t, (<-last).err)
+				require.Greater(t, s.Status().FirstIndex, uint64(300))
+			})
+		})
 	}
 }
