@@ -25,6 +25,7 @@ func Open(o Options) (*Store, error) {
 	if s.limit <= 0 {
 		s.limit = defaultMaxSegment
 	}
+	s.limit = max(s.limit, 2*sectorSize)
 	if s.runner == nil {
 		s.runner = func(f func()) { f() }
 	}

@@ -27,7 +27,7 @@ type Options struct {
 	// Dir is the directory of the log, created with its parents if it is missing.
 	Dir string
 	// MaxSegmentBytes bounds the size of a segment, except for one that holds a
-	// single larger batch, and for some space for seals. 0 is 64 MiB.
+	// single larger batch, and for some space for seals. 0 is 64 MiB; the least is 1 KiB.
 	MaxSegmentBytes int64
 	// StoreID draws the id of a new store; it must not return 0. Only called when
 	// the directory is new.

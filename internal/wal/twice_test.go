@@ -277,3 +277,16 @@ func TestLastIndexOfAll(t *testing.T) {
 	d.must(s.Close())
 	d.expect(d.open(), want)
 }
+
+// TestSegmentsAreNeverTooSmall: a prepared one must hold its header.
+func TestSegmentsAreNeverTooSmall(t *testing.T) {
+	d, want := newDisk(t, 1), image{first: 1}
+	s := d.open()
+	for i := uint64(1); i < 9; i++ {
+		b := records(0, i, 1, 1, 100)
+		d.must(s.Append(i, 0, b))
+		want.put(i, b)
+	}
+	d.must(s.Close())
+	d.expect(d.open(), want)
+}
