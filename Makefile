@@ -50,8 +50,8 @@ soak: ## run clusters under faults for SOAK=10m
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
 
 # What the storage tests count is worth reading: calls, states, flips, sequences.
-STORAGETESTS = ^Test(Fault(017|045|09[0-9]|10[0-9])|LogWriter|Crash)
-COUNTS = sed -nE '/_test\.go:|^(ok|FAIL|panic|---|    ---)/p'
+STORAGETESTS = ^Test(Fault(017|045|09[0-9]|10[0-9])|LogWriter|CrashAtEveryCall)
+COUNTS = sed -nE '/_test\.go:|^(ok|FAIL|panic|---)|--- (FAIL|SKIP)/p'
 
 storage: ## crash, damage, fill and kill what is on disk, as much as CI does
 	@tests=$$(go test -list '$(STORAGETESTS)' . ./internal/... | grep -c '^Test'); [[ $$tests -ge 60 ]] || { echo "only $$tests tests of the storage"; exit 1; }

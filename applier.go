@@ -214,15 +214,19 @@ func (a *applier) intend(c *change) error {
 	if !a.applying {
 		return ErrReentrant
 	}
+	next, known := a.cluster, true
 	if c.leave {
-		next, known := a.cluster.remove(a.context.index, c.name)
-		if !known {
-			return peerNotFound(c.name)
-		}
-		a.cluster = next
+		next, known = next.remove(a.context.index, c.name)
 	} else {
-		a.cluster = a.cluster.add(a.context.index, c.name, c.connectionString)
+		next = next.add(a.context.index, c.name, c.connectionString)
 	}
+	switch {
+	case !known:
+		return peerNotFound(c.name)
+	case len(next.intents) > maxIntents:
+		return ErrTooManyMembers
+	}
+	a.cluster = next
 	a.requeued = true
 	return nil
 }

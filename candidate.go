@@ -53,6 +53,7 @@ func (l *eventLoop) candidateLoop() {
 				l.turn(l.decideStanding)
 			}
 			if l.count(ctx) || l.raft.role == Candidate && l.voting() {
+				l.publish() // the disk that it waits for may have stalled
 				timer.Reset(l.electionTimeout())
 			} else if l.raft.role == Candidate {
 				l.giveUp()

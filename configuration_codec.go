@@ -40,11 +40,47 @@ func configurationMessage(c *configuration, clusterID uint64, cause, node string
 	return message
 }
 
+// maxMembers bounds the members of a cluster, and maxIntents the changes that wait
+// for its leader: so bytes from a disk or the network, which say how many there
+// are, cannot make a server allocate much more than they are long.
+const (
+	maxMembers = 128
+	maxIntents = 128
+)
+
+// The length-delimited fields that repeat, or hold what repeats.
+const (
+	membersKey       = 1<<3 | protobuf.Bytes // of Configuration
+	configurationKey = 1<<3 | protobuf.Bytes // of ClusterState
+	intentsKey       = 3<<3 | protobuf.Bytes
+)
+
+// decode unmarshals a message that has no more of what repeats than it may have.
+func decode(b []byte, message proto.Message, members, intents int) error {
+	if members > maxMembers || intents > maxIntents {
+		return fmt.Errorf("%w: %d members and %d intents", ErrMessage, members, intents)
+	}
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, message); err != nil {
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	return nil
+}
+
+// occurrences counts the fields of a key in a message, as far as it is one.
+func occurrences(b []byte, key uint64) (n int) {
+	for s := protobuf.NewScanner(b); s.Next(); {
+		if s.Key == key {
+			n++
+		}
+	}
+	return n
+}
+
 // decodeConfiguration reads what encodeConfiguration wrote for the entry at
 // index.
 func decodeConfiguration(b []byte, index uint64) (*configuration, error) {
 	var message protobuf.Configuration
-	if err := proto.Unmarshal(b, &message); err != nil {
+	if err := decode(b, &message, occurrences(b, membersKey), 0); err != nil {
 		return nil, fmt.Errorf("raft: configuration at index %d: %w", index, err)
 	}
 	return configurationOf(&message, index)
@@ -53,18 +89,21 @@ func decodeConfiguration(b []byte, index uint64) (*configuration, error) {
 // configurationOf is the configuration that the message tells.
 func configurationOf(message *protobuf.Configuration, index uint64) (*configuration, error) {
 	members := make([]member, 0, len(message.Members))
-	seen := make(map[string]bool, len(message.Members))
 	for _, m := range message.Members {
-		if name := m.GetName(); name == "" || len(name) > maxNameBytes || seen[name] {
-			return nil, fmt.Errorf("raft: configuration at index %d: %w: member %q", index, ErrMessage, name)
+		if name := m.GetName(); name == "" || len(name) > maxNameBytes {
+			return nil, fmt.Errorf("raft: configuration at index %d: %w: a name of %d bytes", index, ErrMessage, len(name))
 		}
-		seen[m.GetName()] = true
 		members = append(members, member{
 			name: m.GetName(), connectionString: m.GetConnectionString(),
 			incarnation: m.GetIncarnation(), storeID: m.GetStoreID(), voter: m.GetVoter(), rejoins: m.GetRejoins(),
 		})
 	}
 	c := newConfiguration(index, members)
+	for i := 1; i < len(c.members); i++ {
+		if name := c.members[i].name; name == c.members[i-1].name {
+			return nil, fmt.Errorf("raft: configuration at index %d: %w: two members %q", index, ErrMessage, name)
+		}
+	}
 	c.initial = message.GetInitialDigest()
 	c.taken = intentID{message.GetTakenIndex(), message.GetTakenNumber()}
 	return c, nil
@@ -87,14 +126,23 @@ func encodeClusterState(s *clusterState, clusterID uint64) ([]byte, error) {
 // decodeClusterState reads what encodeClusterState wrote.
 func decodeClusterState(b []byte) (clusterState, error) {
 	var message protobuf.ClusterState
-	if err := proto.Unmarshal(b, &message); err != nil {
+	members := 0
+	for s := protobuf.NewScanner(b); s.Next(); {
+		if s.Key == configurationKey {
+			members += occurrences(s.Data, membersKey) // several of them would be joined to one
+		}
+	}
+	if err := decode(b, &message, members, occurrences(b, intentsKey)); err != nil {
 		return clusterState{}, fmt.Errorf("raft: a snapshot's configuration: %w", err)
 	}
-	c, err := configurationOf(message.GetConfiguration(), message.GetConfigurationIndex())
+	if message.Configuration == nil {
+		return clusterState{}, fmt.Errorf("raft: a snapshot's configuration: %w: there is none", ErrMessage)
+	}
+	c, err := configurationOf(message.Configuration, message.GetConfigurationIndex())
 	if err != nil {
 		return clusterState{}, err
 	}
-	s := clusterState{configuration: c}
+	s := clusterState{configuration: c, intents: make([]intent, 0, len(message.Intents))}
 	for _, i := range message.Intents {
 		s.intents = append(s.intents, intent{
 			intentID: intentID{i.GetIndex(), i.GetNumber()}, remove: i.GetRemove(),

@@ -52,6 +52,7 @@ type eventLoop struct {
 	settled     []*change                // that are committed, to be answered at the end of the turn
 	snapshots   []keptSnapshot           // the newest first
 	incoming    *incoming                // a snapshot that arrives, nil if none
+	covering    covering                 // a snapshot of this server that waits for the log
 	taken       []any                    // scratch of turn
 }
 
@@ -220,7 +221,10 @@ func (l *eventLoop) truncated(index uint64) {
 }
 
 // keep keeps the promises whose orders are durable.
-func (l *eventLoop) keep() { l.promises.keep(l.written) }
+func (l *eventLoop) keep() {
+	l.promises.keep(l.written)
+	l.cover()
+}
 
 // commit settles what has been committed in this turn; it returns what is to be
 // applied, which is nothing if its index is 0.
@@ -333,6 +337,9 @@ func (l *eventLoop) answer(c *appendCall, answer *appendAnswer) {
 	response.ConflictIndex, response.ConflictTerm = answer.hint.index, answer.hint.term
 	response.ClusterID, response.From, response.StoreID = r.clusterID, r.name, r.storeID
 	p := promise{responder: c.responder, response: response}
+	if w, ok := c.responder.(waitingResponder); ok {
+		p.drop = w.unanswered
+	}
 	if answer.success && len(c.offsets) > 0 {
 		l.promises.entries = append(l.promises.entries, p)
 		return

@@ -36,8 +36,8 @@ func newHandLoop(t *testing.T) *handLoop {
 	disk := vfs.NewMem()
 	h := &handLoop{t: t, disk: disk, eventLoop: openLoop(t, disk)}
 	h.writer = &logWriter{store: h.store, orders: h.run.orders, done: func(w written) { h.inbox.put(w) }}
-	h.initialize("b", "")
-	h.initialize("c", "")
+	require.NoError(t, h.initialize("b", ""))
+	require.NoError(t, h.initialize("c", ""))
 	h.begun = true
 	h.turn(h.decide)
 	h.carryOut()

@@ -54,10 +54,8 @@ func (l *eventLoop) listen(while func() bool) {
 				l.publish()
 				return
 			}
-			if l.raft.leader != "" {
-				l.raft.leader = "" // silent, for whoever asks and for those who want a vote
-				l.publish()
-			}
+			l.raft.leader = "" // silent, for whoever asks and for those who want a vote
+			l.publish()
 			l.inquire()
 			l.lastContact = time.Now()
 			silence = l.electionTimeout()
@@ -128,7 +126,7 @@ func (l *eventLoop) requestVote(c *voteCall) {
 		Term: r.term, VoteGranted: granted, Refused: refused, PreVote: c.req.PreVote,
 		ClusterID: r.clusterID, From: r.name, StoreID: r.storeID,
 	}
-	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
+	l.promises.ballots = append(l.promises.ballots, answering(c.answer, response))
 }
 
 // countRefusal notes a request that was not for this server; the log tells of

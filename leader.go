@@ -39,7 +39,7 @@ func (l *eventLoop) leaderLoop() {
 	checked := time.Now()
 	check := time.NewTimer(l.checkInterval())
 	defer check.Stop()
-	disk := time.NewTicker(l.settings.electionTimeout() / 2)
+	disk := time.NewTicker(l.diskInterval())
 	defer disk.Stop()
 	for l.raft.role == Leader && !l.stopping() {
 		select {
@@ -49,7 +49,7 @@ func (l *eventLoop) leaderLoop() {
 			if l.rearm {
 				l.rearm = false
 				check.Reset(l.checkInterval() - time.Since(checked))
-				disk.Reset(l.settings.electionTimeout() / 2)
+				disk.Reset(l.diskInterval())
 			}
 		case <-disk.C:
 			l.turn(l.decideLeading)
@@ -76,6 +76,9 @@ func (l *eventLoop) checkInterval() time.Duration {
 	d := l.settings.electionTimeout()
 	return d - time.Duration(l.rand.Int64N(int64(d/10)+1))
 }
+
+// diskInterval is the time between two looks at what keeps the disk.
+func (l *eventLoop) diskInterval() time.Duration { return max(1, l.settings.electionTimeout()/2) }
 
 // stepDown gives up the office without a new term.
 func (l *eventLoop) stepDown() { l.raft.role, l.raft.leader = Follower, "" }

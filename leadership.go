@@ -21,7 +21,8 @@ type leadership struct {
 	lost   map[string]bool   // names that another store than theirs answers for
 	fenced map[string]bool   // members whose store has lost what it had acknowledged
 	rounds map[string]round  // of members that do not vote yet
-	sorted []uint64          // scratch for committed
+	pace   pace
+	sorted []uint64 // scratch for committed
 }
 
 // round is a learner's race to where the log ended when the round began
@@ -153,16 +154,24 @@ func (l *leadership) checkQuorum(c *configuration) bool {
 }
 
 // quorumWithout reports whether the voters other than name would have a
-// majority among themselves that answers. Who has answered before the last check
-// counts: it may have come a moment ago.
+// majority among themselves that answers.
 func (l *leadership) quorumWithout(c *configuration, name string) bool {
 	remaining := c.voters()
 	if c.votes(name) {
 		remaining--
 	}
-	answering := l.answering(c, name, func(name string) bool { return l.heard[name] || l.before[name] })
-	return remaining > 0 && answering >= remaining/2+1
+	return remaining > 0 && l.answering(c, name, l.lately) >= remaining/2+1
 }
+
+// spares reports whether the voters other than name that answer, and store what they
+// are sent in time, are a majority of all: they can elect and commit without it.
+func (l *leadership) spares(c *configuration, name string) bool {
+	return l.answering(c, name, func(name string) bool { return l.lately(name) && l.pace.slow[name] == 0 }) >= c.quorum()
+}
+
+// lately reports whether the member has answered since the last check of the quorum,
+// or before that: it may have come a moment ago.
+func (l *leadership) lately(name string) bool { return l.heard[name] || l.before[name] }
 
 // answering counts the voters but one that answer, the leader included.
 func (l *leadership) answering(c *configuration, but string, answers func(name string) bool) int {
@@ -202,7 +211,11 @@ func (l *leadership) changed(c *configuration, leave, rejoins bool, name, connec
 	if l.fenced[name] && !l.lost[name] {
 		return c.anew(name, connectionString, l.stores[name]), nil
 	}
-	return c.join(name, connectionString, rejoins, l.lost[name]), nil
+	after := c.join(name, connectionString, rejoins, l.lost[name])
+	if len(after.members) > maxMembers {
+		return c, ErrTooManyMembers
+	}
+	return after, nil
 }
 
 // caughtUp reports whether the learner has stored, within one check's time, all
@@ -228,7 +241,7 @@ func (l *leadership) caughtUp(name string, end uint64) bool {
 // to be elected when it goes: who stores most, and rather who answers.
 func (l *leadership) successors(c *configuration) []member {
 	answers := func(m member) int {
-		if l.heard[m.name] || l.before[m.name] {
+		if l.lately(m.name) {
 			return 1
 		}
 		return 0

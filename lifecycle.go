@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -273,23 +274,54 @@ func (s *server) FlushCommitIndex() {
 // flush makes what the event loop knows to be committed durable as such, with all
 // entries up to there, and reports whether it is.
 func (r *run) flush() bool {
-	done := make(chan struct{})
-	if !r.inbox.put(control(func(l *eventLoop) { l.flushCommitIndex(done) })) {
+	return r.await(func(l *eventLoop, done func()) { l.flushCommitIndex(done) })
+}
+
+// await has the event loop begin something, and reports whether it was done before
+// the server stopped.
+func (r *run) await(begin func(l *eventLoop, done func())) bool {
+	reached := make(chan struct{})
+	done := sync.OnceFunc(func() { close(reached) })
+	if !r.inbox.put(control(func(l *eventLoop) { begin(l, done) })) {
 		return false
 	}
 	select {
-	case <-done:
+	case <-reached:
 		return true
 	case <-r.ended:
 		return false
 	}
 }
 
+// flushUpTo is flush for a snapshot up to index. It does not wait for space where the
+// log is durable that far: the snapshot itself says that this much is committed, and
+// what it covers may be all the space that there is.
+func (r *run) flushUpTo(index uint64) bool {
+	return r.await(func(l *eventLoop, done func()) {
+		l.flushCommitIndex(done)
+		l.covering = covering{index, done}
+	})
+}
+
+// covering is a snapshot that is finished and waits for the log up to index.
+type covering struct {
+	index uint64
+	done  func()
+}
+
+// cover lets the snapshot go on that waits for no more than space.
+func (l *eventLoop) cover() {
+	if c := l.covering; c.done != nil && l.full != nil && c.index <= l.durable {
+		l.covering = covering{}
+		c.done()
+	}
+}
+
 // flushCommitIndex wants the commit index durable and exact.
-func (l *eventLoop) flushCommitIndex(done chan struct{}) {
+func (l *eventLoop) flushCommitIndex(done func()) {
 	l.want().flush = true
 	l.balloted = l.ordered + 1
-	l.promises.ballots = append(l.promises.ballots, promise{own: true, needs: l.balloted, deliver: func() { close(done) }})
+	l.promises.ballots = append(l.promises.ballots, promise{own: true, needs: l.balloted, deliver: done})
 }
 
 // appliedOwn takes the applier's word that the first entry of a term is applied:

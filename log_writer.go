@@ -134,14 +134,25 @@ func (w *logWriter) write(orders []*order) error {
 		commit, w.commit = 0, 0
 	}
 	err := w.step(orders, commit)
-	_, last := w.store.Bounds()
-	switch {
-	case err == nil:
-		w.commit = commit
-	case o.appendsOnly() && o.first == last+1:
-		w.commit = max(w.commit, min(commit, last)) // true of what is there without it
+	if err != nil {
+		commit = w.told()
 	}
+	w.commit = commit
 	return err
+}
+
+// told returns the highest commit index that is true of what the store holds without
+// the orders that wait. Those that leave its entries as they are may tell a newer one.
+func (w *logWriter) told() uint64 {
+	commit := w.commit
+	_, last := w.store.Bounds()
+	for _, o := range slices.Concat(w.under, w.later) {
+		if o.reset || o.restart != 0 || o.truncate != 0 {
+			break
+		}
+		commit = max(commit, min(o.commit, last))
+	}
+	return commit
 }
 
 // step is write, with the commit index that is true of the outcome.
@@ -191,31 +202,37 @@ func (w *logWriter) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for !w.compact() {
+		// The word that nothing more comes may have come with the orders at hand.
+		if w.orders.closed() {
+			w.later = append(w.later, w.orders.take(nil)...)
+			return false
+		}
 		select {
 		case <-timer.C:
 			return true
 		case <-w.orders.ready:
 			w.later = append(w.later, w.orders.take(nil)...)
-			if w.orders.closed() {
-				return false
-			}
 		}
 	}
 	return true
 }
 
 // compact removes what the orders that wait do not need any more, and reports
-// whether that was anything. It stops short of an order that empties the log.
+// whether that was anything. It stops short of an order that empties the log, and of
+// where one that replaces entries begins.
 func (w *logWriter) compact() bool {
-	upTo := uint64(0)
+	before, last := w.store.Bounds()
+	upTo, limit := uint64(0), last+1
 	for _, o := range slices.Concat(w.under, w.later) {
 		if o.reset || o.restart != 0 {
 			break
 		}
-		upTo = max(upTo, o.compact)
+		if o.truncate != 0 {
+			limit = min(limit, o.truncate)
+		}
+		upTo = max(upTo, min(o.compact, limit))
 	}
-	before, last := w.store.Bounds()
-	err := w.store.Compact(min(upTo, last+1))
+	err := w.store.Compact(upTo)
 	first, _ := w.store.Bounds()
 	return err == nil && first > before
 }

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,3 +187,78 @@ func TestLogWriterStopsOnAFullDisk(t *testing.T) {
 
 // pass lets time pass in the bubble.
 func (w *writing) pass(d time.Duration) { <-time.After(d) }
+
+// The end may come together with what does not fit: while a sync is under way the
+// orders behind it gather, and then they are the last.
+func TestLogWriterStopsOnADiskThatFillsAtTheEnd(t *testing.T) {
+	inWriting(t, 3, func(w *writing) {
+		w.disk.SetFault(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync {
+				<-time.After(time.Second)
+			}
+			return nil
+		})
+		w.order(&order{ballot: &ballot{term: 1}})
+		synctest.Wait()
+		for range 5 {
+			w.order(w.entry())
+		}
+		w.order(&order{flush: true})
+		w.orders.close()
+		w.pass(time.Hour)
+		w.disk.SetFault(nil)
+		require.NotEmpty(t, w.words)
+		require.ErrorIs(t, w.words[len(w.words)-1].err, ErrNoSpace, "it still waits for space")
+		w.words = []written{{sequence: 3}}
+	})
+}
+
+// What was committed while an order waited for space stands in the orders behind it.
+func TestLogWriterStopsWithTheLastCommitIndex(t *testing.T) {
+	for name, behind := range map[string]*order{
+		"told by the end":           {flush: true, commit: 3},
+		"told with a ballot":        {ballot: &ballot{term: 2}, commit: 3},
+		"of more than is there":     {flush: true, commit: 9},
+		"of what replaces the last": {truncate: 3, commit: 3},
+		"of another log":            {restart: 9, commit: 8},
+	} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, late), func(t *testing.T) {
+				inWriting(t, 3, func(w *writing) {
+					for range 5 {
+						o := w.entry()
+						o.commit = 2
+						w.order(o)
+					}
+					if late {
+						w.pass(time.Hour)
+					}
+					w.order(behind)
+					if w.commit = 3; behind.truncate != 0 || behind.restart != 0 {
+						w.commit = 2
+					}
+				})
+			})
+		}
+	}
+}
+
+// A compaction behind an order that replaces entries may take nothing that the
+// order needs to begin at.
+func TestLogWriterCompactsNothingThatIsReplaced(t *testing.T) {
+	inWriting(t, 12, func(w *writing) {
+		o := &order{truncate: 4, first: 4, last: 4, records: w.entryAt(4)}
+		for range 12 {
+			o.records = append(o.records, w.entry().records...)
+			o.last++
+		}
+		w.order(o)
+		w.order(&order{compact: 12})
+		w.pass(time.Hour)
+		require.Equal(w.t, 1, w.full(), "%+v", w.words)
+		w.disk.SetQuota(nil)
+		w.pass(maxFullRetry)
+		require.Equal(w.t, w.given, w.word().sequence, "%+v", w.words)
+		w.words = []written{{sequence: 16}}
+	})
+}

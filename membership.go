@@ -249,7 +249,10 @@ func (l *eventLoop) begin(connectionString string, done chan error) {
 		return
 	}
 	if m := r.initial.find(r.name); m == nil || m.connectionString != connectionString {
-		l.initialize(r.name, connectionString)
+		if err := l.initialize(r.name, connectionString); err != nil {
+			done <- failure(err, ErrNotApplied)
+			return
+		}
 	}
 	l.joins = append(l.joins, done)
 	l.begun = true
@@ -259,7 +262,7 @@ func (l *eventLoop) begin(connectionString string, done chan error) {
 }
 
 // initialize puts a name into the initial configuration, beside this server.
-func (l *eventLoop) initialize(name, connectionString string) {
+func (l *eventLoop) initialize(name, connectionString string) error {
 	initial := l.raft.initial
 	if initial.find(l.raft.name) == nil {
 		initial = initial.with(member{name: l.raft.name, connectionString: l.connectionString, voter: true})
@@ -267,7 +270,11 @@ func (l *eventLoop) initialize(name, connectionString string) {
 	if m := initial.find(name); m == nil || m.connectionString != connectionString {
 		initial = initial.with(member{name: name, connectionString: connectionString, voter: true})
 	}
+	if len(initial.members) > maxMembers {
+		return ErrTooManyMembers
+	}
 	l.begunWith(initial)
+	return nil
 }
 
 // begunWith makes c the initial configuration.
@@ -294,8 +301,9 @@ func (l *eventLoop) outside(c *change) {
 		}
 		if c.leave {
 			l.begunWith(r.initial.without(c.name))
-		} else {
-			l.initialize(c.name, c.connectionString)
+		} else if err := l.initialize(c.name, c.connectionString); err != nil {
+			c.fail(err, ErrNotApplied)
+			return
 		}
 		l.promises.ballots = append(l.promises.ballots, promise{own: true, deliver: func() { c.done <- nil }})
 	case r.role == Leader:

@@ -8,6 +8,7 @@ type promise struct {
 	responder appendResponder
 	response  *AppendEntriesResponse
 	deliver   func() // in place of the two, for other answers
+	drop      func() // tells who waits that there will be no answer; nil if nobody need know
 	own       bool   // somebody in this server waits for it: it is never shed
 }
 
@@ -46,7 +47,7 @@ func (p *promises) bind(ballot, entries uint64) {
 }
 
 // shed drops the oldest answers when too many wait, as if they had been lost on
-// the way; bound is how many at the front know what they need, before and after.
+// the way: who called returns without one. bound is how many at the front know what they need, before and after.
 func shed(waiting []promise, bound int) ([]promise, int) {
 	if len(waiting) <= maxPromises {
 		return waiting, bound
@@ -59,6 +60,9 @@ func shed(waiting []promise, bound int) ([]promise, int) {
 			return false
 		}
 		excess--
+		if w.drop != nil {
+			w.drop()
+		}
 		if seen <= bound {
 			left--
 		}

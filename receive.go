@@ -14,6 +14,9 @@ type waitingResponder chan *AppendEntriesResponse
 
 func (w waitingResponder) answerAppend(response *AppendEntriesResponse) { w <- response }
 
+// unanswered ends the call without an answer.
+func (w waitingResponder) unanswered() { close(w) }
+
 func (s *server) AppendEntries(req *AppendEntriesRequest) *AppendEntriesResponse {
 	r := s.lifecycle.run.Load()
 	answer := make(waitingResponder, 1)
@@ -70,6 +73,12 @@ func await[Answer any](s *server, call func(answer chan *Answer) any) *Answer {
 	case <-r.ended:
 		return nil
 	}
+}
+
+// answering is the promise of a call that holds a goroutine until its answer, or
+// until the channel is closed because there will be none.
+func answering[Answer any](answer chan *Answer, response *Answer) promise {
+	return promise{deliver: func() { answer <- response }, drop: func() { close(answer) }}
 }
 
 // submitAppend checks the request's entries where the transport calls, and hands

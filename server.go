@@ -71,7 +71,7 @@ type Membership interface {
 	// to the initial configuration, which must be the same on every server that
 	// starts with one. On the leader it joins the member and waits until that is
 	// committed. On a follower it returns nil if the configuration already says
-	// so, else NotLeaderError.
+	// so, else NotLeaderError. ErrTooManyMembers refuses more than 128 of them.
 	//
 	// Inside Apply it never waits: it queues, on every server, what the leader of
 	// the day then carries out, even if leaders change and servers restart. An

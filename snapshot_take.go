@@ -201,7 +201,7 @@ func (r *run) writeSnapshot(h snapshot.Header, view StateView) (snapshot.Info, e
 	if err = writeView(view, w); err == nil {
 		err = w.Finish()
 	}
-	if err == nil && !r.flush() {
+	if err == nil && !r.flushUpTo(h.Label.Index) {
 		err = StopError
 	}
 	if err != nil {

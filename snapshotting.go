@@ -87,7 +87,7 @@ func (l *eventLoop) requestSnapshot(c *snapshotCall) {
 		in := l.receive(labelOf(req.LastIndex, req.LastTerm), req.SnapshotID, int64(req.Size))
 		response.Offset = uint64(in.offset.Load())
 	}
-	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
+	l.promises.ballots = append(l.promises.ballots, answering(c.answer, response))
 }
 
 // offered lets the rules judge a message about a snapshot.
@@ -320,7 +320,7 @@ func (l *eventLoop) requestRecovery(c *recoveryCall) {
 		}
 		l.admit(grant.into)
 	}
-	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- grant }})
+	l.promises.ballots = append(l.promises.ballots, answering(c.answer, grant))
 }
 
 // addressesOf are the addresses of peers by name.

@@ -104,7 +104,7 @@ func (c *soakClient) judge(command *soakCommand, value interface{}, err error, f
 	}
 	bare := failed == nil
 	switch {
-	case errors.Is(err, ErrNotApplied), bare && (errors.Is(err, NotLeaderError) || errors.Is(err, ErrLost) || errors.Is(err, ErrOverloaded)):
+	case errors.Is(err, ErrNotApplied), bare && (errors.Is(err, NotLeaderError) || errors.Is(err, ErrLost) || errors.Is(err, ErrOverloaded) || errors.Is(err, ErrNoSpace)):
 		sent.outcome = soakNotApplied
 		c.told["not applied, "+soakCause(cause)]++
 	default:
@@ -120,7 +120,7 @@ func soakCause(err error) string {
 		name string
 	}{
 		{NotLeaderError, "not the leader"}, {StopError, "stopped"}, {ErrLost, "lost"},
-		{ErrLeadershipLost, "leadership lost"}, {CommandTimeoutError, "timeout"}, {ErrOverloaded, "overloaded"},
+		{ErrLeadershipLost, "leadership lost"}, {CommandTimeoutError, "timeout"}, {ErrOverloaded, "overloaded"}, {ErrNoSpace, "no space"},
 	} {
 		if errors.Is(err, known.err) {
 			return known.name

@@ -17,7 +17,7 @@ func (r *soakRun) reform(ctx context.Context, command Command) (done bool) {
 			if err == nil {
 				return true
 			}
-			for _, known := range []error{NotLeaderError, StopError, ErrLeadershipLost, ErrLost, ErrNoQuorum, ErrPeerNotFound} {
+			for _, known := range []error{NotLeaderError, StopError, ErrLeadershipLost, ErrLost, ErrNoSpace, ErrNoQuorum, ErrPeerNotFound} {
 				if errors.Is(err, known) {
 					err = nil
 				}

@@ -91,6 +91,15 @@ func (f *memoryFleet) delay(least, most time.Duration) { f.Delay(least, max(leas
 
 func (f *memoryFleet) bootstrap(ctx context.Context) error { return f.Bootstrap(ctx) }
 
+// fill leaves a disk no space, or little.
+func (f *memoryFleet) fill(name string) (end func()) {
+	node := f.node(name)
+	disk := node.disk.Load()
+	left := disk.Used() % 3 * 8 << 10
+	disk.SetQuota(&vfs.Quota{Bytes: disk.Used() + left, Entries: left == 0})
+	return func() { node.disk.Load().SetQuota(nil) }
+}
+
 // memoryFaults are the faults that only a memoryFleet has.
 func memoryFaults(f *memoryFleet) []soakFault {
 	network := f.Network()
@@ -114,6 +123,18 @@ func memoryFaults(f *memoryFleet) []soakFault {
 			stall := make(chan struct{})
 			node.stall.Store(&stall)
 			return func() { f.run.release(node) }
+		}},
+		{"full disk", "", 4, func(n *soakNemesis) func() { return f.fill(n.some().name) }},
+		{"full disks", "", 2, func(n *soakNemesis) func() {
+			var ends []func()
+			for _, name := range f.names() {
+				ends = append(ends, f.fill(name))
+			}
+			return func() {
+				for _, end := range ends {
+					end()
+				}
+			}
 		}},
 		{"slow disk", "", 5, func(n *soakNemesis) func() {
 			node := n.some()

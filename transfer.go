@@ -26,7 +26,7 @@ func (l *eventLoop) timeoutNow(c *timeoutNowCall) {
 	if refused != refusedNot {
 		l.countRefusal(refused, c.req.LeaderName)
 	}
-	l.promises.ballots = append(l.promises.ballots, promise{deliver: func() { c.answer <- response }})
+	l.promises.ballots = append(l.promises.ballots, answering(c.answer, response))
 }
 
 // abdicate gives up the office to the voter that is most likely to be elected: it
@@ -52,15 +52,45 @@ func (l *eventLoop) abdicate() {
 // the server counts as stalled.
 const stalledTimeouts = 2
 
+// pace is who stores in time what the leader has, as seen by looks at regular
+// intervals, two in an election timeout.
+type pace struct {
+	ends [2]uint64      // where the log ended at the last look, and at the one before
+	slow map[string]int // for how many looks more the voter counts as slow
+}
+
+// slowLooks is for how many looks a voter counts as slow after it was: an idle
+// cluster shows for a moment only how its disks are.
+const slowLooks = 20
+
+// look takes notice of the voters that do not store all that the log held two looks
+// ago, the end being where it ends now.
+func (p *pace) look(c *configuration, match map[string]uint64, end uint64) {
+	slow := make(map[string]int, len(p.slow))
+	for i := range c.members {
+		m := &c.members[i]
+		if m.voter && match[m.name] < p.ends[1] {
+			slow[m.name] = slowLooks
+		} else if left := p.slow[m.name]; left > 1 {
+			slow[m.name] = left - 1
+		}
+	}
+	p.slow, p.ends = slow, [2]uint64{end, p.ends[0]}
+}
+
 // relieve has a leader whose disk is full or stalled give up its office to a voter
 // that shows that its own is neither: it has stored what the leader could not. If
-// nobody has, or the others have no majority, nobody could do better.
+// nobody has, or the others that answer are no majority of the members, nobody could
+// do better: they could neither elect nor commit without this very disk. Nor where
+// the others' disks are slow, too, as on storage that all share: a leader with a slow
+// disk commits, while elections need votes that are durable within their timeout.
 func (l *eventLoop) relieve() {
 	if l.raft.role != Leader {
 		return
 	}
 	why, c := l.blocked(), l.raft.configuration()
-	if why == "" || !l.office.quorumWithout(c, l.raft.name) {
+	l.office.pace.look(c, l.office.match, l.raft.log.end)
+	if why == "" || !l.office.spares(c, l.raft.name) {
 		return
 	}
 	if next := l.office.successors(c); len(next) == 0 || l.office.match[next[0].name] <= l.durable {

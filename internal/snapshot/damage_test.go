@@ -103,7 +103,7 @@ func (e *expecting) Write(p []byte) (int, error) {
 func TestFault096_EveryBitOfASnapshot(t *testing.T) {
 	m, s, h, want, file := large(t)
 	total := len(file) * 8
-	step := total/volume(total/151, total/7, total) | 1
+	step := total/volume(total/61, total/7, total) | 1
 	bits := 0
 	for bit := 0; bit < total; bit += step {
 		b := slices.Clone(file)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"math"
+	"runtime"
 	"testing"
 
 	"github.com/goraft/raft/internal/vfs"
@@ -21,6 +23,23 @@ func forge(b []byte) {
 		binary.LittleEndian.PutUint32(b[52:], crc32.Checksum(b[headerSize:headerSize+meta], castagnoli))
 	}
 	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[prologueSize:60], castagnoli))
+}
+
+// bounded fails the test if f allocates more than its input and 64 KiB. Others may
+// allocate meanwhile: it is the least of some tries that counts.
+func bounded(t testing.TB, input int, f func()) {
+	t.Helper()
+	limit, least := uint64(input+64<<10), uint64(math.MaxUint64)
+	for tries := 0; tries < 3 && least > limit; tries++ {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	if least > limit {
+		t.Fatalf("%d bytes allocated for an input of %d", least, input)
+	}
 }
 
 // FuzzFile takes any bytes for a file. They are refused, or they are what a Writer
@@ -44,6 +63,12 @@ func FuzzFile(f *testing.F) {
 		}
 		m := newMachine(t)
 		m.put(Name(l), b)
+		bounded(t, len(b), func() {
+			if r, err := ReadFile(m.Mem, testDir, l); err == nil {
+				_, _ = r.verify(nil)
+				_ = r.Close()
+			}
+		})
 		r, err := ReadFile(m.Mem, testDir, l)
 		var content []byte
 		if err == nil {

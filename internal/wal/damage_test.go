@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/goraft/raft/internal/vfs"
@@ -240,6 +241,35 @@ func TestFault106_BothCopiesRotAreRefused(t *testing.T) {
 			damage := map[string][]byte{a: w.flip(a, bit), b: w.flip(b, other[i*7%len(other)])}
 			if got := w.found(fmt.Sprintf("%s bit %d, %s", a, bit, b), damage); got != refused {
 				t.Fatalf("%s bit %d and %s: %s", a, bit, b, got)
+			}
+		}
+	}
+}
+
+// TestFault106_UnreadableCopyIsMadeAgain: a copy that the disk does not give back is
+// as good as lost, and one is enough.
+func TestFault106_UnreadableCopyIsMadeAgain(t *testing.T) {
+	for _, pair := range [][2]string{{identityNameA, identityNameB}, {stateNameA, stateNameB}} {
+		for i, name := range pair {
+			d, want := filled(t, 2048, 5, 95)
+			d.must(d.BreakSectors(filepath.Join(testDir, name), 3, 1))
+			s := d.open()
+			d.expect(s, want)
+			if got := s.Repaired(); len(got) != 1 || filepath.Base(got[0]) != name {
+				t.Errorf("%s cannot be read: repaired %q", name, got)
+			}
+			d.must(s.Close())
+			d.crash(vfs.Nothing)
+			s = d.open()
+			if got := s.Repaired(); len(got) != 0 {
+				t.Errorf("%s, for the second time: repaired %q", name, got)
+			}
+			d.must(s.Close())
+			for _, name := range pair {
+				d.must(d.BreakSectors(filepath.Join(testDir, name), int64(i), 1))
+			}
+			if _, _, err := d.try(); !errors.Is(err, syscall.EIO) {
+				t.Errorf("neither copy can be read: %v", err)
 			}
 		}
 	}

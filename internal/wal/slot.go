@@ -163,11 +163,16 @@ func (p *pair) load() error {
 }
 
 // lost reports whether an error is of a copy that can be made again from the other:
-// not one of a later version, which may know better.
+// not one of a later version, which may know better. One that the disk does not give
+// back may hold a newer value, but not one that was promised: that is in both.
 func lost(err error) bool {
 	var format *FormatError
-	return errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &format) && format.Version == 0
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errUnreadable) ||
+		errors.As(err, &format) && format.Version == 0
 }
+
+// errUnreadable marks the error of a disk that does not give back what is in a file.
+var errUnreadable = errors.New("wal: cannot be read")
 
 // settle makes what was loaded durable in both copies, also where it seems to be
 // already: what a process that was killed had written may never have been synced.
@@ -197,7 +202,7 @@ func (p *pair) read(i int) (slot, error) {
 	}
 	b := make([]byte, size)
 	if err := readFull(p.files[i], b, 0); err != nil {
-		return slot{}, err
+		return slot{}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return decodeSlot(p.names[i], b, p.magic)
 }
