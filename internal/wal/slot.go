@@ -143,7 +143,8 @@ func (p *pair) load() error {
 		}
 	}
 	if p.newest < 0 {
-		if errors.Is(errs[0], fs.ErrNotExist) {
+		// What cannot be read now may be whole: that is not proof of damage.
+		if errors.Is(errs[0], fs.ErrNotExist) || errors.Is(errs[1], errUnreadable) {
 			return errs[1]
 		}
 		return errs[0]
@@ -183,6 +184,9 @@ func (p *pair) settle() error {
 	order := [2]int{p.newest, 1 - p.newest}
 	if p.single {
 		order = [2]int{1 - p.newest, p.newest}
+		if err := p.files[p.newest].Sync(); err != nil { // the other one may be whole, and only unreadable
+			return err
+		}
 	}
 	for _, i := range order {
 		if err := p.writeCopy(i, slot{p.storeID, p.seq, p.payload}); err != nil {

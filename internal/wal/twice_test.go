@@ -290,3 +290,23 @@ func TestSegmentsAreNeverTooSmall(t *testing.T) {
 	d.must(s.Close())
 	d.expect(d.open(), want)
 }
+
+// TestUnreadableIsNotDamage: one copy has rotted, and the disk does not give back the
+// other one at the moment.
+func TestUnreadableIsNotDamage(t *testing.T) {
+	for _, pair := range [][2]string{{identityNameA, identityNameB}, {identityNameB, identityNameA}, {stateNameA, stateNameB}, {stateNameB, stateNameA}} {
+		d, want := filled(t, 0, 3, 10)
+		d.must(d.FlipBit(filepath.Join(testDir, pair[0]), 900))
+		d.SetFault(func(op vfs.Op) error {
+			if op.Kind == vfs.OpRead && filepath.Base(op.Name) == pair[1] {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if _, _, err := d.try(); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%s is damaged, %s unreadable: %v", pair[0], pair[1], err)
+		}
+		d.SetFault(nil)
+		d.expect(d.open(), want)
+	}
+}
