@@ -45,7 +45,7 @@ func configurationMessage(c *configuration, clusterID uint64, cause, node string
 // are, cannot make a server allocate much more than they are long.
 const (
 	maxMembers = 128
-	maxIntents = 128
+	maxIntents = 64
 )
 
 // The length-delimited fields that repeat, or hold what repeats.

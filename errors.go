@@ -61,7 +61,7 @@ var (
 	// that would remain do not answer.
 	ErrNoQuorum = errors.New("raft: the remaining voters have no live quorum")
 	// ErrTooManyMembers says that a cluster has as many members as it may have, 128,
-	// or that as many changes that Apply asked for wait for the leader.
+	// or that 64 changes that Apply asked for wait for the leader.
 	ErrTooManyMembers = errors.New("raft: too many members")
 	// ErrPeerNotFound says that a server that is to be removed is no member. The
 	// error that Do and RemovePeer return wraps it and names the server.

@@ -1,9 +1,11 @@
 package raft
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,14 +192,22 @@ func TestFault099_SnapshotGivesTheSpaceBack(t *testing.T) {
 				disk := c.node(s.Name()).disk.Load()
 				disk.SetQuota(&vfs.Quota{Bytes: disk.Used() + 100<<10})
 				taken := make(chan error, 1)
+				take := func() {
+					// An attempt of the log writer takes all the space for a moment.
+					err := s.TakeSnapshot()
+					for ; errors.Is(err, syscall.ENOSPC); err = s.TakeSnapshot() {
+						c.pass(7 * time.Millisecond)
+					}
+					taken <- err
+				}
 				if late {
-					go func() { taken <- s.TakeSnapshot() }()
+					go take()
 				}
 				last := c.async(s, &testCommand{strings.Repeat("z", 300<<10)})
 				if !late {
 					c.pass(testElection)
 					require.NotEmpty(t, s.Status().StorageError)
-					go func() { taken <- s.TakeSnapshot() }()
+					go take()
 				}
 				c.within(10*testElection, "the snapshot", func() bool { return s.Status().StorageError == "" && len(taken) == 1 })
 				require.NoError(t, <-taken)

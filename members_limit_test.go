@@ -58,7 +58,7 @@ func TestTooManyIntents(t *testing.T) {
 		c.converge()
 		require.EqualValues(c.t, 3*maxIntents, refused.Load())
 		c.within(1000*testElection, "what was asked for to be taken up", func() bool {
-			return len(c.leader().Peers()) == maxMembers-1
+			return len(c.leader().Peers()) == 2+maxIntents
 		})
 		c.put("y")
 		c.converge()
