@@ -106,7 +106,9 @@ func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, size int64) {
 		b = bytes.Clone(b)
 		for range 2 {
-			h, err := decodeHeader("file", b)
+			var h fixed
+			var err error
+			bounded(t, len(b), func() { h, err = decodeHeader("file", b) })
 			if err != nil && !damaged(err) {
 				t.Fatal(err)
 			}

@@ -73,7 +73,9 @@ func FuzzBatchHeader(f *testing.F) {
 			binary.LittleEndian.PutUint32(b[8:], crc32.Update(0, castagnoli, b[12:]))
 			binary.LittleEndian.PutUint32(b[4:], crc32.Update(0, castagnoli, b[8:]))
 		}
-		h, ok := decodeBatchHeader(b, 0, segment, offset)
+		var h batchHeader
+		var ok bool
+		bounded(t, len(b), func() { h, ok = decodeBatchHeader(b, 0, segment, offset) })
 		if !ok {
 			return
 		}
@@ -98,7 +100,9 @@ func FuzzSegmentHeader(f *testing.F) {
 		if forged {
 			forgeSegment(b, 1, 3)
 		}
-		h, err := decodeSegmentHeader("file", b)
+		var h segmentHeader
+		var err error
+		bounded(t, len(b), func() { h, err = decodeSegmentHeader("file", b) })
 		switch {
 		case err != nil && !typed(err):
 			t.Fatal(err)
