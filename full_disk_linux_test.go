@@ -27,10 +27,13 @@ func smallDisk(t *testing.T) string {
 	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
 	require.NoError(t, os.WriteFile(image, nil, 0o600))
 	require.NoError(t, os.Truncate(image, 16<<20))
-	for _, command := range [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, dir}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no file system of our own: %s: %v: %s", command[0], err, out)
-		}
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		t.Skip("no mkfs.ext4 here: Debian's e2fsprogs has it")
+	}
+	out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image).CombinedOutput()
+	require.NoError(t, err, "mkfs.ext4: %s", out)
+	if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
+		t.Skipf("root may not mount here, as in a container: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		out, err := exec.Command("umount", dir).CombinedOutput()

@@ -26,14 +26,15 @@ func smallDisk(t *testing.T) string {
 	f, err := os.Create(image)
 	must(t, err)
 	must(t, errors.Join(f.Truncate(16<<20), f.Close()))
-	for _, command := range [][]string{
-		// No blocks are set aside for root: zero bytes free shall mean that.
-		{"mkfs.ext4", "-q", "-m", "0", image},
-		{"mount", "-o", "loop", image, dir},
-	} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no file system of our own: %s: %v: %s", command[0], err, out)
-		}
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		t.Skip("no mkfs.ext4 here: Debian's e2fsprogs has it")
+	}
+	// No blocks are set aside for root: zero bytes free shall mean that.
+	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
+		t.Skipf("root may not mount here, as in a container: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
