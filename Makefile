@@ -1,7 +1,6 @@
-# Three of the modules in go.work have packages of their own: the library, the
-# programs and the examples. tools/ only pins the tools.
-PACKAGES = ./... ./cmd/... ./examples/...
-MODULES  = . cmd examples
+# The modules in go.work that have packages of their own; tools/ only pins the tools.
+PACKAGES = ./... ./cmd/... ./examples/... ./simulation/...
+MODULES  = . cmd examples simulation
 
 # Where the library has to build and vet; it is measured on linux/amd64.
 PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm

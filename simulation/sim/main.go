@@ -1,0 +1,6 @@
+// Sim runs simulations: see the Makefile's target of that name.
+package main
+
+import _ "github.com/tetratelabs/wazero"
+
+func main() {}
