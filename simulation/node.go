@@ -29,10 +29,10 @@ type node struct {
 	slowLeft  atomic.Int64                  // so many
 	slowSave  atomic.Int64
 	failSave  atomic.Bool
-	syncTime  atomic.Int64                // what a sync takes on average, besides
-	broken    atomic.Pointer[brokenCall]  // fails one call to the disk
-	silenced  atomic.Bool                 // its votes are lost on the way
-	mayFail   atomic.Bool                 // this life may stop by itself
+	syncTime  atomic.Int64               // what a sync takes on average, besides
+	broken    atomic.Pointer[brokenCall] // fails one call to the disk
+	silenced  atomic.Bool                // its votes are lost on the way
+	mayFail   atomic.Bool                // this life may stop by itself
 
 	busy bool // with something that decides its life; the nemesis' own
 }

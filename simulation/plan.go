@@ -68,8 +68,8 @@ func draw(seed uint64, short bool) *plan {
 	p := &plan{seed: seed}
 	p.servers = pick(r, 1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7)
 	p.spares = r.IntN(min(3, 8-p.servers))
-	p.election = pick(r, 50, 100, 150, 150, 300, 500, 1000, 2000) * time.Millisecond
-	p.heartbeat = p.election / time.Duration(pick(r, 3, 4, 5, 10))
+	p.election = pick[time.Duration](r, 50, 100, 150, 150, 300, 500, 1000, 2000) * time.Millisecond
+	p.heartbeat = p.election / pick[time.Duration](r, 3, 4, 5, 10)
 	p.delay[0] = time.Duration(r.Int64N(int64(p.heartbeat / 20)))
 	p.delay[1] = p.delay[0] + time.Duration(r.Int64N(int64(p.heartbeat/4)))
 	p.sync = time.Duration(r.Int64N(int64(p.heartbeat / 10)))
@@ -77,7 +77,7 @@ func draw(seed uint64, short bool) *plan {
 	p.clients, p.keys = 1+r.IntN(6), 1+r.IntN(8)
 	// A history is to be long enough to show something and short enough to be
 	// searched.
-	p.pause = p.length * time.Duration(p.clients) / time.Duration(pick(r, 200, 500, 1000, 2000))
+	p.pause = p.length * time.Duration(p.clients) / pick[time.Duration](r, 200, 500, 1000, 2000)
 	p.value = pick(r, 16, 128, 1024, 16<<10)
 	p.segment = pick[int64](r, 64<<10, 128<<10, 1<<20)
 	p.snapshots = pick[uint64](r, 0, 10, 40, 150, 1000)

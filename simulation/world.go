@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"strings"
@@ -160,7 +161,7 @@ func newWorld(p *plan, skip func(int) bool, neighbour uint64, sink func([]byte))
 // optionsOf are the options of one server.
 func (w *world) optionsOf(name string) []raft.Option {
 	n := w.node(name)
-	options := []raft.Option{raft.WithObserver(w.watch.observe), raft.WithYield(n.yield)}
+	options := []raft.Option{raft.WithObserver(w.watch.observe)}
 	if !n.prevote {
 		w.count("servers without pre-vote")
 		options = append(options, raft.WithoutPreVote())
@@ -214,38 +215,32 @@ func (w *world) String() string {
 	b.WriteString(w.cluster.String())
 	for _, n := range w.allNodes() {
 		fmt.Fprintf(&b, "%s's disk:\n", n.name)
-		for _, line := range w.files(n.name) {
-			fmt.Fprintf(&b, "  %s\n", line)
+		w.cluster.Disk(n.name).SetFault(nil)
+		for _, path := range w.paths(n.name) {
+			bytes, err := w.cluster.Disk(n.name).Bytes(path)
+			fmt.Fprintf(&b, "  %s: %d bytes, checksum %08x %v\n", path, len(bytes), crc32.ChecksumIEEE(bytes), err)
 		}
 	}
 	return b.String()
 }
 
-// files lists what a disk holds.
-func (w *world) files(name string) (lines []string) {
+// paths are the files on a server's disk.
+func (w *world) paths(name string) (paths []string) {
 	disk := w.cluster.Disk(name)
 	var walk func(dir string)
 	walk = func(dir string) {
-		names, err := disk.ReadDir(dir)
-		if err != nil {
-			lines = append(lines, fmt.Sprintf("%s: %v", dir, err))
-		}
+		names, _ := disk.ReadDir(dir)
 		for _, base := range names {
 			path := dir + "/" + base
-			info, err := disk.Stat(path)
-			switch {
-			case err != nil:
-				lines = append(lines, fmt.Sprintf("%s: %v", path, err))
-			case info.IsDir():
+			if info, err := disk.Stat(path); err == nil && info.IsDir() {
 				walk(path)
-			default:
-				lines = append(lines, fmt.Sprintf("%s: %d bytes", path, info.Size()))
+			} else {
+				paths = append(paths, path)
 			}
 		}
 	}
-	disk.SetFault(nil)
 	walk("/" + name)
-	return lines
+	return paths
 }
 
 // kinds is the counts, by kind.
