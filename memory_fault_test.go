@@ -237,8 +237,6 @@ func TestMemoryClogKeepsOrder(t *testing.T) {
 		require.Equal(t, []string{"a<b1", "a<b2", "a<b3"}, three.got, "what else holds them still does")
 		n.Resume("b")
 		<-time.After(time.Minute)
-		// The votes of one instant are served by goroutines of their own.
-		slices.Sort(three.got[3:])
 		require.Equal(t, []string{"b<a1", "b<a1", "b<a2", "b<a2", "b<a3", "b<a3"}, three.got[3:])
 		for i := range uint64(3) {
 			resp, err := stream.Receive()
@@ -406,4 +404,22 @@ func addStats(sum *MemoryStats, s MemoryStats) {
 	for i := range to.NumField() {
 		to.Field(i).SetUint(to.Field(i).Uint() + from.Field(i).Uint())
 	}
+}
+
+// No two messages are delivered at one instant, where their order would be that
+// of goroutines.
+func TestMemoryDeliversOneAtAnInstant(t *testing.T) {
+	inMemoryThree(t, func(t *testing.T, three *memoryThree) {
+		three.network.SetDelay(time.Millisecond, time.Millisecond)
+		var group sync.WaitGroup
+		var want []string
+		for _, from := range []string{"a", "b"} {
+			for range 20 {
+				group.Go(func() { three.vote(from, "c", 1) })
+				want = append(want, "c<"+from+"1")
+			}
+		}
+		group.Wait()
+		require.Equal(t, want, three.got)
+	})
 }
