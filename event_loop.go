@@ -54,6 +54,7 @@ type eventLoop struct {
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	covering    covering                 // a snapshot of this server that waits for the log
 	taken       []any                    // scratch of turn
+	observed    observed
 }
 
 // control is an event that is seldom enough to be a function. It runs on the
@@ -130,6 +131,7 @@ func (l *eventLoop) flush() {
 	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	now := l.commit()
 	l.publish()
+	l.observe()
 	// Whoever is answered finds in the server what the answer says.
 	l.keep()
 	l.answerChanges()

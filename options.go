@@ -49,6 +49,7 @@ type options struct {
 	maxSegmentBytes     int64
 	snapshotTrigger     logSize
 	preVote             bool
+	observing           observing
 }
 
 // WithLogger sets where the server tells of transitions and errors; nothing of
