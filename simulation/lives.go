@@ -176,9 +176,10 @@ func pause(n *nemesis) func() {
 	}
 }
 
-// set gives a server settings of its own.
+// set gives a server settings of its own. A process that is suspended takes no
+// calls: whoever makes one is as good as suspended with it.
 func (w *world) set(name string, rate float64) {
-	if s := w.cluster.Server(name); s != nil {
+	if s := w.cluster.Server(name); s != nil && w.node(name).gate.Load() == nil {
 		s.SetHeartbeatInterval(time.Duration(float64(w.plan.heartbeat) / rate))
 		s.SetElectionTimeout(time.Duration(float64(w.plan.election) / rate))
 		s.SetHeartbeatInterval(time.Duration(float64(w.plan.heartbeat) / rate))

@@ -32,6 +32,9 @@ type Report struct {
 func (w *world) run() *Report {
 	report := &Report{Seed: w.plan.seed, Neighbour: w.neighbour}
 	n := &nemesis{world: w, joins: w.plan.spares}
+	limit := 10*w.plan.length + 1000*w.plan.election
+	guard := time.AfterFunc(limit, func() { panic(fmt.Sprintf("seed %d has not ended after %v", w.plan.seed, limit)) })
+	defer guard.Stop()
 	if w.begin() {
 		w.act(n)
 		w.heal()

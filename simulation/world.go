@@ -161,7 +161,7 @@ func newWorld(p *plan, skip func(int) bool, neighbour uint64, sink func([]byte))
 // optionsOf are the options of one server.
 func (w *world) optionsOf(name string) []raft.Option {
 	n := w.node(name)
-	options := []raft.Option{raft.WithObserver(w.watch.observe)}
+	options := []raft.Option{raft.WithObserver(w.watch.observe), raft.WithYield(n.yield)}
 	if !n.prevote {
 		w.count("servers without pre-vote")
 		options = append(options, raft.WithoutPreVote())
