@@ -113,7 +113,11 @@ func (n *node) yield(point string) {
 		<-*gate
 	}
 	w := n.world
-	if w.plan.yields == 0 {
+	rate := w.plan.yields
+	if rate == 0 && w.neighbour > 0 {
+		rate = 100 // a neighbour of a run without any
+	}
+	if rate == 0 {
 		return
 	}
 	h := w.plan.seed + w.neighbour*fnvPrime
@@ -122,7 +126,7 @@ func (n *node) yield(point string) {
 	}
 	h = (h ^ uint64(w.trace.now())) * 0x9e3779b97f4a7c15
 	h ^= h >> 29
-	switch h % w.plan.yields {
+	switch h % rate {
 	case 0:
 		w.count("held up")
 		time.Sleep(1 + time.Duration(h>>32)%(w.plan.heartbeat/100))

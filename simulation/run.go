@@ -46,7 +46,7 @@ func (w *world) run() *Report {
 	w.end()
 	report.Virtual, report.Servers, report.Actions = w.trace.now(), len(w.allNodes()), n.number
 	report.Failure = strings.Join(w.failures, "\n")
-	report.Faults = w.kinds()
+	report.Faults = w.happened()
 	report.Skipped = report.Faults["skipped"]
 	delete(report.Faults, "skipped")
 	report.Checks = map[string]int{
@@ -88,7 +88,9 @@ func (w *world) act(n *nemesis) {
 	watching, look := context.WithCancel(context.Background())
 	defer look()
 	w.tasks.Go(func() { w.patrol(watching) })
+	leave := w.strangers()
 	n.rage()
+	leave()
 	w.heal()
 	rest()
 	timer := time.NewTimer(60 * w.plan.election)

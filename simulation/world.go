@@ -124,6 +124,9 @@ func (w *world) leader() (leader raft.Server) {
 // newWorld makes the servers of a plan.
 func newWorld(p *plan, skip func(int) bool, neighbour uint64, sink func([]byte)) *world {
 	w := &world{plan: p, skip: skip, neighbour: neighbour, trace: newTrace(sink), counts: map[string]int{}}
+	for _, kind := range kinds() {
+		w.counts[kind] = 0 // one that never happens is to be told
+	}
 	w.trace.printf("seed %d: %v", p.seed, p)
 	w.watch = newWatch(w)
 	w.oracle = &oracle{world: w}
@@ -243,8 +246,21 @@ func (w *world) paths(name string) (paths []string) {
 	return paths
 }
 
-// kinds is the counts, by kind.
-func (w *world) kinds() map[string]int {
+// kinds are all the faults there are.
+func kinds() []string {
+	all := []string{
+		"message lost", "message twice", "message overtaken", "message late", "message replayed", "bits flipped", "message misdelivered",
+		"another cluster's messages", "servers without pre-vote", "servers with an old transporter", "held up",
+		"damage noticed", "states saved", "states restored",
+	}
+	for _, a := range actions {
+		all = append(all, a.name)
+	}
+	return all
+}
+
+// happened is the counts, by kind.
+func (w *world) happened() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.counts)
