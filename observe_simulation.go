@@ -33,8 +33,6 @@ type Observation struct {
 	Configurations []ObservedConfiguration
 	// First says that a life begins.
 	First bool
-	// Broken is why the log could not be read.
-	Broken error
 }
 
 // ObservedEntry is an entry of the log. Checksum is that of all its bytes.
@@ -86,7 +84,10 @@ func (l *eventLoop) observe() {
 	if last.told && r.log.base.index <= last.log.end {
 		seen.From = max(last.log.firstConflict(&r.log), r.log.base.index+1)
 	}
-	seen.Entries, seen.Broken = l.entriesFrom(seen.From)
+	var err error
+	if seen.Entries, err = l.entriesFrom(seen.From); err != nil {
+		return // the disk has crashed, or was told to fail: the next turn tells it all
+	}
 	for _, c := range r.configurations {
 		seen.Configurations = append(seen.Configurations, observedConfiguration(c))
 	}

@@ -125,9 +125,10 @@ func (w *world) sound(least int) bool {
 	return len(status.Members) >= least && len(status.Members) == len(w.allNodes()) && status.ConfigurationIndex <= status.CommitIndex
 }
 
-// takeSound takes a server that the cluster can lose for good, or nil.
+// takeSound takes a server that the cluster can lose for good, or nil: none while
+// there are strangers, who would take in one with an empty disk.
 func (n *nemesis) takeSound(least int) *node {
-	if !n.world.sound(least) {
+	if n.world.plan.strangers || !n.world.sound(least) {
 		return nil
 	}
 	node := n.take()
@@ -156,9 +157,11 @@ func (w *world) votes(name string) bool {
 	})
 }
 
-// back has a server join, which counts as gone until it votes again.
-func (w *world) back(name string, command raft.Command) {
+// back has a server join, which counts as gone until it votes again, when its
+// leave has ended: who asked a process for it that is suspended is held up, too.
+func (w *world) back(name string, command raft.Command, left <-chan struct{}) {
 	w.eventually("the return of "+name, func(ctx context.Context) bool {
+		<-left
 		if !w.change(ctx, command) {
 			return false
 		}
@@ -191,17 +194,12 @@ func (n *nemesis) leave(commands func(name string) (leave, join raft.Command), c
 	})
 	return func() {
 		cancel()
-		<-ended
-		w.back(name, join)
+		w.back(name, join, ended)
 	}
 }
 
 // wipe loses a member's disk, and joins what begins anew in its place.
 func wipe(n *nemesis) func() {
-	w := n.world
-	if w.plan.strangers {
-		return nil // they would take it in: it belongs to nobody
-	}
 	node := n.takeSound(3)
 	if node == nil {
 		return nil
@@ -209,6 +207,13 @@ func wipe(n *nemesis) func() {
 	n.fell(node, vfs.Nothing)
 	return func() { n.anew(node) }
 }
+
+// over is something that has ended.
+var over = func() <-chan struct{} {
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}()
 
 // anew gives a server that is down an empty disk and joins it.
 func (n *nemesis) anew(node *node) {
@@ -219,7 +224,7 @@ func (n *nemesis) anew(node *node) {
 	w.watch.forgets(node.name)
 	w.trace.printf("%s is wiped", node.name)
 	n.rise(node)
-	w.back(node.name, w.joinOf(node.name))
+	w.back(node.name, w.joinOf(node.name), over)
 }
 
 // halt stops a server in order, for good.

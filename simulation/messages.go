@@ -25,6 +25,9 @@ func (w *watch) sent(m raft.MemoryMessage) bool {
 		if !message.PreVote {
 			term = message.Term
 			w.voted(m.From, id, m.From, term)
+			if n.silenced.Load() {
+				return false // it votes for itself
+			}
 		}
 	case *raft.RequestVoteResponse:
 		term, id = message.Term, message.StoreID

@@ -85,7 +85,9 @@ func draw(seed uint64, short bool) *plan {
 	p.checked = r.IntN(4) == 0
 	p.bare = sometimes(r, 0.25, 1)
 	p.prevoteless = sometimes(r, 0.25, 1)
-	p.strangers = r.IntN(6) == 0
+	if p.strangers = r.IntN(6) == 0; p.strangers {
+		p.spares = 0 // they would take in a server that belongs to nobody yet
+	}
 	p.yields = pick[uint64](r, 0, 0, 300, 100, 30)
 	p.weather = weather{
 		loss: sometimes(r, 0.4, 0.1), duplicates: sometimes(r, 0.4, 0.1), reorder: sometimes(r, 0.4, 0.2),

@@ -118,9 +118,6 @@ func (w *watch) observe(o *raft.Observation) {
 
 // log brings a mirror up to date, and holds what is new against other logs (I2).
 func (w *watch) log(m *mirror, o *raft.Observation) {
-	if o.Broken != nil {
-		w.world.trace.printf("%s cannot read its log: %v", o.Name, o.Broken)
-	}
 	switch {
 	case o.First || o.Base >= m.end() || o.Base < m.base:
 		m.entries = nil
