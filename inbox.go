@@ -24,7 +24,8 @@ func (q *queue[T]) put(item T) bool {
 	return q.add(item)
 }
 
-// add is put for a goroutine that serves others than this server, too.
+// add is put for a goroutine that no simulation may hold up, because it serves other
+// servers, too, or Stop does not wait for it.
 func (q *queue[T]) add(item T) bool {
 	q.mu.Lock()
 	if q.mu.closed {

@@ -144,7 +144,7 @@ func (s *sender) opened(o opening) {
 	s.progress.lost()
 	s.lastWord = time.Now()
 	generation, stream := k.generation, o.stream
-	k.unwatch = context.AfterFunc(s.ctx, func() { s.yield("unwatched"); stream.Close() })
+	k.unwatch = context.AfterFunc(s.ctx, func() { stream.Close() })
 	s.tasks.Go("receive:"+s.member.name, func() { s.receive(stream, generation) })
 }
 
