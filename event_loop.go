@@ -128,13 +128,17 @@ func (l *eventLoop) flush() {
 		l.lead()
 	}
 	l.save()
+	l.yield("saved")
 	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	now := l.commit()
+	l.yield("committed")
 	l.publish()
 	l.observe()
+	l.yield("published")
 	// Whoever is answered finds in the server what the answer says.
 	l.keep()
 	l.answerChanges()
+	l.yield("answered")
 	l.apply(now)
 }
 

@@ -1,6 +1,9 @@
 package raft
 
-import "container/heap"
+import (
+	"container/heap"
+	"time"
+)
 
 // MemoryStats counts messages, answers included.
 type MemoryStats struct {
@@ -116,13 +119,18 @@ func (n *MemoryNetwork) holds(p *parcel) bool {
 	return true
 }
 
-// release changes the faults and lets go what was held back; what is to be held
-// still arrives again for that.
+// release changes the faults and lets go what was held back, in the order in which
+// it arrived and one at an instant, so that the goroutines which serve it do not
+// decide about the order; what is to be held still is held again.
 func (n *MemoryNetwork) release(change func(*faults)) {
 	n.mu.Lock()
 	change(&n.mu.faults)
-	// Their places in time stay, and with them their order.
-	for _, p := range n.mu.held {
+	now := time.Now()
+	for i, p := range n.mu.held {
+		p.due = now.Add(time.Duration(i + 1))
+		if p.pipe != nil && p.due.After(p.pipe.last) {
+			p.pipe.last = p.due
+		}
 		heap.Push(&n.mu.transit, p)
 	}
 	n.mu.held = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 )
 
 // memoryThree is three servers on a network that tell what reaches them.
@@ -235,8 +237,6 @@ func TestMemoryClogKeepsOrder(t *testing.T) {
 		require.Equal(t, []string{"a<b1", "a<b2", "a<b3"}, three.got, "what else holds them still does")
 		n.Resume("b")
 		<-time.After(time.Minute)
-		// The votes of one instant are served by goroutines of their own.
-		slices.Sort(three.got[3:])
 		require.Equal(t, []string{"b<a1", "b<a1", "b<a2", "b<a2", "b<a3", "b<a3"}, three.got[3:])
 		for i := range uint64(3) {
 			resp, err := stream.Receive()
@@ -278,5 +278,148 @@ func TestMemoryStallTellsNobody(t *testing.T) {
 		for _, stream := range []AppendStream{idle, half, other} {
 			require.NoError(t, stream.Close())
 		}
+	})
+}
+
+// Every message is refused with a few bits changed.
+func TestMemoryFlippedBitsAreNoticed(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	end := &MemoryTransporter{name: "a"}
+	for _, kind := range messageTypes {
+		for i := range 2_000 {
+			p := &parcel{from: end, to: "b", message: randomMessage(rng, kind)}
+			switch p.message.(type) {
+			case *AppendEntriesRequest, *AppendEntriesResponse:
+				if i%2 == 0 {
+					p.pipe = new(memoryPipe)
+				}
+			}
+			before := specify(p.message.(codec), kind.spec)
+			_, err := p.flipped(1+i%5, rng)
+			require.Error(t, err, "%s: %v", kind.name, before)
+			require.True(t, proto.Equal(before, specify(p.message.(codec), kind.spec)), "the message itself is its copies', too")
+		}
+	}
+}
+
+// An unchanged message comes through the real encoding as it was.
+func TestMemoryUnflippedMessagesArrive(t *testing.T) {
+	end := &MemoryTransporter{name: "a"}
+	req := &AppendEntriesRequest{Term: 2, LeaderName: "a", To: "b", ClusterID: 3, Sequence: 9, records: memoryRecords(1, 3)}
+	got, err := (&parcel{from: end, to: "b", message: req, pipe: new(memoryPipe)}).flipped(0, nil)
+	require.NoError(t, err)
+	require.Equal(t, req, got)
+	resp := newAppendEntriesResponse(2, 3, 1, true)
+	resp.From, resp.Sequence = "a", 9
+	got, err = (&parcel{from: end, to: "b", message: resp, pipe: new(memoryPipe)}).flipped(0, nil)
+	require.NoError(t, err)
+	require.Equal(t, resp, got)
+}
+
+// memoryMenu gives messages every kind of fate.
+func memoryMenu(names []string) func(MemoryMessage, *rand.Rand) Fate {
+	return func(_ MemoryMessage, dice *rand.Rand) Fate {
+		switch dice.IntN(60) {
+		case 0:
+			return Fate{Drop: true}
+		case 1:
+			return Fate{Delay: time.Duration(dice.Int64N(int64(20 * time.Millisecond)))}
+		case 2:
+			return Fate{Delay: time.Duration(dice.Int64N(int64(200 * testElection)))}
+		case 3:
+			return Fate{Again: []time.Duration{time.Duration(dice.Int64N(int64(10 * testElection)))}}
+		case 4:
+			return Fate{Flip: 1 + dice.IntN(4)}
+		case 5:
+			return Fate{To: names[dice.IntN(len(names))]}
+		}
+		return Fate{}
+	}
+}
+
+// What fates draw repeats with the seed, and shifts nothing of what else is drawn.
+func TestMemoryFatesRepeat(t *testing.T) {
+	names := []string{"a", "b", "c", "d", "e"}
+	first := memoryTrace(t, 1, memoryMenu(names))
+	require.Greater(t, len(first), 400)
+	for range 5 {
+		require.Equal(t, first, memoryTrace(t, 1, memoryMenu(names)))
+	}
+	require.False(t, slices.Equal(first, memoryTrace(t, 2, memoryMenu(names))))
+
+	plain := memoryTrace(t, 1, nil)
+	drawing := func(_ MemoryMessage, dice *rand.Rand) Fate {
+		dice.Uint64()
+		return Fate{}
+	}
+	require.Equal(t, plain, memoryTrace(t, 1, drawing))
+}
+
+// Clusters live through all of it: what is committed is the same everywhere, and
+// when the faults end they agree again.
+func TestMemoryFatesOfClusters(t *testing.T) {
+	var sum MemoryStats
+	for seed := range uint64(8) {
+		inRunningCluster(t, 3+int(seed%3), ClusterOptions{Seed: seed}, func(c *clusterTest) {
+			n, names, rng := c.Network(), c.Names(), rand.New(rand.NewPCG(seed, 3))
+			n.SetForm(MessageForm(seed % 2))
+			n.SetChecked(seed%4 == 3)
+			n.SetFates(memoryMenu(names))
+			for round := range 6 {
+				from, to, victim := names[rng.IntN(len(names))], names[rng.IntN(len(names))], names[rng.IntN(len(names))]
+				n.Clog(from, to)
+				n.Stall(to, victim)
+				ctx, cancel := context.WithTimeout(c.ctx, 5*testElection)
+				_, _ = c.Do(ctx, &testCommand{fmt.Sprint("during", round)}) // its fate may be unknown
+				cancel()
+				c.Crash(victim)
+				c.pass(time.Duration(rng.Int64N(int64(2 * testElection))))
+				require.NoError(t, c.Start(victim))
+				n.Unclog(from, to)
+				n.Unstall(to, victim)
+				_, _ = c.Do(c.ctx, &testCommand{fmt.Sprint("between", round)})
+			}
+			n.SetFates(nil)
+			c.puts("after", 1, 5)
+			c.converge()
+			c.pass(300 * testElection) // the last of the delayed messages
+			c.put("end")
+			c.converge()
+			addStats(&sum, n.Stats())
+		})
+	}
+	counts := reflect.ValueOf(sum)
+	for i := range counts.NumField() {
+		switch name := counts.Type().Field(i).Name; name {
+		case "Lost", "Stalled", "Broken", "Clogged", "Delayed", "Overtaken", "Replayed", "Late", "Misdelivered", "Flipped":
+			require.Greater(t, counts.Field(i).Uint(), uint64(10), name)
+		case "Unnoticed", "Changed":
+			require.Zero(t, counts.Field(i).Uint(), name)
+		}
+	}
+}
+
+func addStats(sum *MemoryStats, s MemoryStats) {
+	to, from := reflect.ValueOf(sum).Elem(), reflect.ValueOf(s)
+	for i := range to.NumField() {
+		to.Field(i).SetUint(to.Field(i).Uint() + from.Field(i).Uint())
+	}
+}
+
+// No two messages are delivered at one instant, where their order would be that
+// of goroutines.
+func TestMemoryDeliversOneAtAnInstant(t *testing.T) {
+	inMemoryThree(t, func(t *testing.T, three *memoryThree) {
+		three.network.SetDelay(time.Millisecond, time.Millisecond)
+		var group sync.WaitGroup
+		var want []string
+		for _, from := range []string{"a", "b"} {
+			for range 20 {
+				group.Go(func() { three.vote(from, "c", 1) })
+				want = append(want, "c<"+from+"1")
+			}
+		}
+		group.Wait()
+		require.Equal(t, want, three.got)
 	})
 }

@@ -38,6 +38,7 @@ const (
 type Option func(*options)
 
 type options struct {
+	yielding
 	logger              *slog.Logger
 	registry            *Registry
 	fs                  vfs.FS

@@ -3,8 +3,6 @@
 package simulation
 
 import (
-	"math"
-
 	"github.com/anishathalye/porcupine"
 )
 
@@ -14,22 +12,32 @@ type request struct {
 	value     value
 }
 
-// history is what clients have asked and been told. An operation whose outcome is
-// unknown may have happened at any time since, or never.
+// history is what clients have asked and been told. A write whose outcome is
+// unknown may have happened at any time since, or never. If nobody ever saw its
+// value, it may as well be left out: it could stand behind everything. If somebody
+// did, it happened before that one was answered. Both say no less than to leave it
+// open for ever, and spare the search all orders of such writes.
 func (w *world) history() (h []porcupine.Operation) {
+	seen := map[value]int64{}
+	for _, c := range w.clients {
+		for _, s := range c.history {
+			if first, ok := seen[s.before]; s.outcome == done && (!ok || int64(s.ended) < first) {
+				seen[s.before] = int64(s.ended)
+			}
+		}
+	}
 	for _, c := range w.clients {
 		for i, s := range c.history {
+			v := value{c.id, uint64(i + 1)}
 			op := porcupine.Operation{
-				ClientId: int(c.id), Call: int64(s.began), Return: int64(s.ended),
-				Input: request{s.kind, s.key, value{c.id, uint64(i + 1)}}, Output: s.before,
+				ClientId: int(c.id), Call: int64(s.began), Return: int64(s.ended), Input: request{s.kind, s.key, v}, Output: s.before,
 			}
-			switch {
-			case s.outcome == notApplied, s.outcome == unknown && s.kind == get:
-				continue
-			case s.outcome == unknown:
-				op.Return, op.Output = math.MaxInt64, nil
+			if s.outcome == unknown {
+				op.Return, op.Output = seen[v], nil
 			}
-			h = append(h, op)
+			if s.outcome != notApplied && op.Return > 0 {
+				h = append(h, op)
+			}
 		}
 	}
 	return h

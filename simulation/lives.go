@@ -41,16 +41,25 @@ func (w *watch) ends(name string) {
 	}
 }
 
-// forgets is told that a server's disk is not what its last life left.
-func (w *watch) forgets(name string) {
+// forgets is told that a server's disk is not what its last life left, and returns
+// that: none of it binds the next life.
+func (w *watch) forgets(name string) *mirror {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	m := w.promised[name]
 	delete(w.promised, name)
+	delete(w.logs, name)
 	for of := range w.heard {
 		if of.name == name {
 			delete(w.heard, of)
 		}
 	}
+	for b := range w.votes {
+		if b.name == name {
+			delete(w.votes, b)
+		}
+	}
+	return m
 }
 
 // crash takes the power from a server.

@@ -234,7 +234,7 @@ func (n *nemesis) halt(node *node) {
 // heard until it has everything again, or the leader has fenced it.
 func (n *nemesis) doubt(node *node) {
 	w := n.world
-	lost := w.watch.doubts(node.name)
+	lost := w.watch.forgets(node.name)
 	node.mayFail.Store(true)
 	if err := w.start(node, func() error { return w.cluster.Start(node.name) }); err != nil {
 		w.count("damage noticed")
@@ -245,11 +245,14 @@ func (n *nemesis) doubt(node *node) {
 	node.silenced.Store(true)
 	w.eventually("the recovery of "+node.name, func(ctx context.Context) bool {
 		for ; ctx.Err() == nil; w.wait(ctx, w.plan.heartbeat) {
-			s := w.cluster.Server(node.name)
-			if s == nil {
+			s, leader := w.cluster.Server(node.name), w.leader()
+			if s == nil || leader == nil {
 				continue
 			}
-			if status := s.Status(); status.DurableIndex >= lost.end() && status.Term >= lost.last.Term && w.votes(node.name) {
+			// What a leader that is ready has committed is all that the lost promises
+			// were good for.
+			now, its := s.Status(), leader.Status()
+			if its.Ready && its.Term >= lost.last.Term && now.Term == its.Term && now.DurableIndex >= its.CommitIndex && w.votes(node.name) {
 				node.silenced.Store(false)
 				w.away(-1)
 				return true
@@ -257,25 +260,6 @@ func (n *nemesis) doubt(node *node) {
 		}
 		return false
 	})
-}
-
-// doubts is what a server's last life held, which does not bind its next one.
-func (w *watch) doubts(name string) *mirror {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m := w.promised[name]
-	delete(w.promised, name)
-	for of := range w.heard {
-		if of.name == name {
-			delete(w.heard, of)
-		}
-	}
-	for b := range w.votes {
-		if b.name == name {
-			delete(w.votes, b)
-		}
-	}
-	return m
 }
 
 // reform is a command whose Apply asks for a change of the members.
