@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -144,7 +145,7 @@ func trace(ctx context.Context, mod api.Module, stack []uint64) {
 	if !ok {
 		panic(errors.New("trace: outside the guest's memory"))
 	}
-	in.sink(line)
+	in.sink(bytes.TrimSuffix(line, []byte("\n")))
 }
 
 // read moves the clock, and is where a run is ended from outside.
