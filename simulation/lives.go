@@ -144,8 +144,11 @@ func stopAndStart(n *nemesis) func() {
 	w.trace.printf("%s has stopped", node.name)
 	return func() {
 		w.mustStart(node, func() error {
-			node.machine.Load().reset()
-			return server.Start()
+			if w.workload.reset(node) {
+				return server.Start()
+			}
+			w.cluster.Stop(node.name)
+			return w.cluster.Start(node.name)
 		})
 		node.busy = false
 	}
