@@ -59,13 +59,17 @@ func TestFault011_PreVotesHoldUpNobody(t *testing.T) {
 				}
 				done := make(chan int, 1)
 				ctx, cancel := context.WithCancel(c.ctx)
+				defer cancel()
 				go func() {
 					grants := 0
 					for ctx.Err() == nil {
 						if answer := best.RequestVote(&request); answer != nil && answer.VoteGranted {
 							grants++
 						}
-						c.pass(testElection * 9 / 10)
+						select {
+						case <-time.After(testElection * 9 / 10):
+						case <-ctx.Done():
+						}
 						request.Term = best.Term() + 1
 					}
 					done <- grants
