@@ -41,6 +41,7 @@ type clockFaults struct {
 	cuts     uint32
 	slowdown uint32
 	copies   [maxClock][]clockStore
+	ambush   bool // the next leader is cut off at once
 }
 
 // fault lets a fault begin or end, or the operator act.
@@ -56,7 +57,7 @@ func (w *clockWorld) fault(e *clockEvent) {
 		if !w.calm {
 			kind := w.faults.kinds[w.rng.IntN(len(w.faults.kinds))]
 			if w.goWrong(kind, w.pick()) {
-				w.count.Faults[kind]++
+				w.count.faults[kind]++
 				if w.trace != nil {
 					w.logf("fault: %s", clockFaultNames[kind])
 				}
@@ -98,6 +99,8 @@ func (w *clockWorld) goWrong(kind clockFaultKind, s *clockServer) bool {
 		return true
 	case putBackFault:
 		return w.putBack()
+	case transferFault:
+		w.faults.ambush = w.rng.IntN(4) == 0
 	case wipeFault:
 		return !s.down && w.amnesia(s)
 	}
@@ -132,6 +135,16 @@ func (w *clockWorld) goWrong(kind clockFaultKind, s *clockServer) bool {
 		s.settle()
 	}
 	return true
+}
+
+// ambush cuts a leader off before anybody hears of its first entry.
+func (w *clockWorld) ambush(s *clockServer) {
+	if !w.faults.ambush || w.calm || len(w.servers) == 1 {
+		return
+	}
+	w.faults.ambush = false
+	w.count.ambushes++
+	w.cutLinks(cutOffFault, s)
 }
 
 // mended ends a fault.
@@ -329,8 +342,6 @@ func (w *clockWorld) unsettled() string {
 			return x.name + " is fenced"
 		case x.log.last() != leader.log.last() || x.commitIndex != leader.log.end:
 			return x.name + " is not where the leader " + leader.name + " is"
-		case x.restored != nil:
-			return x.name + " may not vote yet"
 		}
 	}
 	return ""

@@ -45,7 +45,7 @@ func (s *clockServer) takeOffice() {
 	s.mode = Leader
 	s.incoming = 0
 	w := s.w
-	w.count.Elections++
+	w.count.elections++
 	if w.trace != nil {
 		w.logf("%s: leads in term %d, end %d", s.name, s.term, s.log.end)
 	}
@@ -55,6 +55,7 @@ func (s *clockServer) takeOffice() {
 		o.part(s.configurations[i], c)
 	}
 	w.elected(s)
+	w.ambush(s)
 	if s.log.end > 0 {
 		s.add(nil)
 	} else {
@@ -88,17 +89,17 @@ func (s *clockServer) add(c *configuration) {
 // propose is a client's command.
 func (s *clockServer) propose() {
 	if s.office == nil || s.office.leaving || s.blocked() || s.log.end-s.commitIndex > 4096 {
-		s.w.count.Refused++
+		s.w.count.refused++
 		return
 	}
-	s.w.count.Commands++
+	s.w.count.commands++
 	s.add(nil)
 	s.settle()
 }
 
 func (s *clockServer) checkQuorum() {
 	if !s.office.checkQuorum(s.configuration()) {
-		s.w.count.Deposed++
+		s.w.count.deposed++
 		if s.w.trace != nil {
 			s.w.logf("%s: no majority answers", s.name)
 		}
@@ -115,7 +116,7 @@ func (s *clockServer) relieve() {
 	o.pace.look(c, o.match, s.log.end)
 	if s.blocked() && o.spares(c, s.name) {
 		if next := o.successors(c); len(next) > 0 && o.match[next[0].name] > s.out.durable {
-			s.w.count.Relieved++
+			s.w.count.relieved++
 			s.abdicate()
 			s.settle()
 			return
@@ -459,7 +460,7 @@ func (s *clockServer) install(l *clockLetter) {
 	s.incoming = 0
 	w, id, before := s.w, l.id, s.commitIndex
 	if s.role != Leader && l.claim.clusterID == s.clusterID && s.replica.install(id, w.book[l.ids[id.index-1]].configuration) {
-		w.count.Installs++
+		w.count.installs++
 		if w.trace != nil {
 			w.logf("%s: snapshot %d.%d is in force", s.name, id.index, id.term)
 		}

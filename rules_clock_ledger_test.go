@@ -157,7 +157,7 @@ func (l *clockLedger) committed(s *clockServer, before uint64) {
 			l.commits[i].in = s.term
 		}
 	}
-	s.w.count.Commits += len(l.commits) - s.w.commitsCounted
+	s.w.count.commits += len(l.commits) - s.w.commitsCounted
 	s.w.commitsCounted = len(l.commits)
 }
 

@@ -37,7 +37,7 @@ func (s *clockServer) change() {
 	for s.mayConfigure(o.start) {
 		switch {
 		case o.leaving:
-			s.w.count.Resigned++
+			s.w.count.resigned++
 			s.abdicate()
 			return
 		case len(o.changes) > 0:
@@ -61,17 +61,17 @@ func (s *clockServer) changeNow(c clockChange) bool {
 	case err == errEarly:
 		return false
 	case err != nil:
-		s.w.count.Refused++
+		s.w.count.refused++
 	case after == before:
 		o.joined[c.name] = true
 	default:
 		switch {
 		case c.leave:
-			s.w.count.Leaves++
+			s.w.count.leaves++
 		case before.find(c.name) != nil:
-			s.w.count.Rejoins++
+			s.w.count.rejoins++
 		default:
-			s.w.count.Joins++
+			s.w.count.joins++
 		}
 		s.reform(after)
 	}
@@ -95,7 +95,7 @@ func (s *clockServer) rejoin() bool {
 			continue
 		}
 		if after, err := o.changed(before, false, false, m.name, m.connectionString); err == nil {
-			s.w.count.Rejoins++
+			s.w.count.rejoins++
 			s.reform(after)
 			return true
 		}
@@ -119,7 +119,7 @@ func (s *clockServer) promote() {
 			continue
 		}
 		if after, err := before.promote(m.name, o.stores[m.name]); err == nil {
-			s.w.count.Promotions++
+			s.w.count.promotions++
 			s.add(after)
 			return
 		}

@@ -46,7 +46,7 @@ func (s *clockServer) restore(d clockStore) {
 
 // suspected checks that a leader fences only a server whose disk was put back.
 func (w *clockWorld) suspected(by *clockServer, name string) {
-	w.count.Fenced++
+	w.count.fenced++
 	if w.trace != nil {
 		w.logf("%s: %s has lost what it acknowledged", by.name, name)
 	}
@@ -161,9 +161,12 @@ func (w *clockWorld) missed(x *clockServer, end uint64) bool {
 }
 
 // spares reports whether no configuration that may come to be in force depends on
-// the promises of x.
+// the promises of x. On those of a server that was removed there may: it knows of
+// removals before its own, and without that it could elect who was removed and does
+// not know it.
 func (w *clockWorld) spares(x *clockServer) bool {
-	if x.restored != nil {
+	n := len(w.commits)
+	if x.restored != nil || n == 0 || w.book[w.commits[n-1].id].configuration.find(x.name) == nil {
 		return false
 	}
 	for _, y := range w.servers {
@@ -177,7 +180,7 @@ func (w *clockWorld) spares(x *clockServer) bool {
 }
 
 // fencedOff reports whether it is committed that the server begins anew, or is no
-// member: from then on its votes do no harm, whatever it has lost.
+// member any more: from then on its votes do no harm, whatever it has lost.
 func (s *clockServer) fencedOff() bool {
 	since := uint64(s.restored.since)
 	for i := uint64(len(s.w.commits)); i > since; {
@@ -216,9 +219,9 @@ func (w *clockWorld) vouch() {
 		}
 		switch {
 		case x.fencedOff():
-			w.count.BegunAnew++
+			w.count.begunAnew++
 		case x.whole() && !w.isSuspected(x):
-			w.count.Recovered++
+			w.count.recovered++
 		default:
 			continue
 		}

@@ -207,7 +207,7 @@ func (s *clockServer) candidacy() {
 
 func (s *clockServer) stand() {
 	s.campaign()
-	s.w.count.Candidacies++
+	s.w.count.candidacies++
 	if s.w.trace != nil {
 		s.w.logf("%s: candidate in term %d", s.name, s.term)
 	}
@@ -226,7 +226,7 @@ func (s *clockServer) count() bool {
 	switch e := s.election; {
 	case e.over():
 		s.dismissed, s.role = true, Follower
-		s.w.count.Dismissed++
+		s.w.count.dismissed++
 	case e.preVote && e.won():
 		s.stand()
 		s.solicit()
@@ -375,7 +375,7 @@ func (s *clockServer) informed(e *election, m *RequestVoteResponse, voter string
 	}
 	if e.dismissed(voter, m.StoreID); e.over() {
 		s.dismissed, s.inquiry = true, nil
-		s.w.count.Dismissed++
+		s.w.count.dismissed++
 	}
 }
 
@@ -414,14 +414,14 @@ func (s *clockServer) receiveAppend(l *clockLetter) {
 	if answer.adopted {
 		s.out.identified = true
 		if answer.reset {
-			w.count.Resets++
+			w.count.resets++
 			s.truncated(1)
 			s.entries = s.entries[:0]
 		}
 	}
 	if from := answer.appendFrom; from > 0 {
 		if from <= uint64(len(s.entries)) {
-			w.count.Truncations++
+			w.count.truncations++
 			s.truncated(from)
 		}
 		s.entries = append(s.entries[:from-1], l.ids[from-1-req.PrevLogIndex:]...)

@@ -189,7 +189,7 @@ func (w *clockWorld) run(until int64) {
 	for len(w.queue) > 0 && w.queue[0].at <= until && len(w.failures) == 0 {
 		e := w.queue.pop()
 		w.now = e.at
-		w.count.Events++
+		w.count.events++
 		w.happen(&e)
 	}
 	w.now = until
@@ -270,7 +270,7 @@ func (w *clockWorld) post(s *clockServer, l *clockLetter) {
 	dice := w.rng.Uint64()
 	if w.cut[l.from][l.to] || !w.calm && uint16(dice) < w.plan.loss {
 		if !w.cut[l.from][l.to] {
-			w.count.Losses++
+			w.count.losses++
 		}
 		w.release(l)
 		return
@@ -285,11 +285,11 @@ func (w *clockWorld) post(s *clockServer, l *clockLetter) {
 		ids := twin.ids
 		*twin = *l
 		twin.ids = append(ids[:0], l.ids...)
-		w.count.Copies++
+		w.count.copies++
 		w.arrive(twin, delay+w.rng.Int64N(4*delay+1))
 	}
 	if !w.calm && uint16(dice>>32) < w.plan.late {
-		w.count.Late++
+		w.count.late++
 		w.at(delay+w.rng.Int64N(w.plan.lateBy), clockEvent{kind: clockDeliver, letter: l})
 		return
 	}
@@ -305,7 +305,7 @@ func (w *clockWorld) arrive(l *clockLetter, delay int64) {
 		if w.plan.inOrder && l.kind != snapshotLetter {
 			at = *last
 		} else {
-			w.count.Reordered++
+			w.count.reordered++
 		}
 	}
 	if l.kind != snapshotLetter {
