@@ -30,9 +30,9 @@ const (
 	// wasmPage is the unit of a guest's memory.
 	wasmPage = 64 << 10
 
-	// clockBudget is how often a run may read its clock. A whole run of 60 virtual
-	// seconds takes some hundred thousand readings; a livelock does not end.
-	clockBudget = 200_000_000
+	// clockBudget is how often a run may read its clock. A run of two virtual minutes
+	// takes fifty thousand readings or so; a livelock does not end.
+	clockBudget = 10_000_000
 )
 
 // A machine runs the guest in wasm, where nothing but the scenario decides: one
