@@ -135,9 +135,9 @@ func stopAndStart(n *nemesis) func() {
 	}
 	w := n.world
 	server := w.cluster.Server(node.name)
-	began := w.trace.now()
+	began, limit := w.trace.now(), 2*server.ElectionTimeout()+w.plan.heartbeat
 	server.Stop()
-	if took := w.trace.now() - began; took > 2*w.plan.election+w.plan.heartbeat {
+	if took := w.trace.now() - began; took > limit {
 		w.violated("I12: stopping %s took %v", node.name, took)
 	}
 	w.watch.ends(node.name)
