@@ -15,8 +15,8 @@ type clockCounts struct {
 	timeouts      int64         // the same in election timeouts
 	rounds        int           // of faults and rest
 	// How long after the end of the faults, in election timeouts, it took at most
-	// until a leader had committed, and until all servers agreed.
-	slowestLeader, slowestRest float64
+	// until there was a leader, and until all servers agreed.
+	slowestLeader, slowestWithout, slowestRest float64 // without: where some do without pre-votes
 
 	elections, candidacies, deposed, relieved, resigned int
 	commands, refused, commits, truncations, resets     int
@@ -86,9 +86,18 @@ func (c *clockCounts) String() string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "%d election timeouts, %d times of faults and rest; after the faults at most %.1f timeouts to a leader, %.1f to one log",
-		c.timeouts, c.rounds, c.slowestLeader, c.slowestRest)
+	fmt.Fprintf(&b, "%d election timeouts, %d times of faults and rest; after the faults at most %.1f timeouts to a leader (%.1f without pre-votes), %.1f to one log",
+		c.timeouts, c.rounds, c.slowestLeader, c.slowestWithout, c.slowestRest)
 	return b.String()
+}
+
+// elected notes how long it took to find a leader after the faults.
+func (c *clockCounts) elected(timeouts float64, preVotes bool) {
+	slowest := &c.slowestWithout
+	if preVotes {
+		slowest = &c.slowestLeader
+	}
+	*slowest = max(*slowest, timeouts)
 }
 
 // planned counts what a seed is.

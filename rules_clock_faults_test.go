@@ -285,7 +285,7 @@ func (w *clockWorld) heal() {
 	})
 	for _, e := range waiting {
 		switch {
-		case e.kind == clockDeliver && e.at > w.now+w.plan.election:
+		case e.kind == clockDeliver && e.letter.kind != snapshotLetter && e.at > w.now+w.plan.election:
 			w.release(e.letter)
 			continue
 		case e.kind == clockEnd || e.kind == clockFault || e.kind == clockOperate || e.kind == clockCommand:

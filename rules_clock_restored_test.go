@@ -180,7 +180,7 @@ func (w *clockWorld) spares(x *clockServer) bool {
 }
 
 // fencedOff reports whether it is committed that the server begins anew, or is no
-// member any more: from then on its votes do no harm, whatever it has lost.
+// member any more: from then on nobody counts what it had acknowledged.
 func (s *clockServer) fencedOff() bool {
 	since := uint64(s.restored.since)
 	for i := uint64(len(s.w.commits)); i > since; {
@@ -196,25 +196,32 @@ func (s *clockServer) fencedOff() bool {
 	return false
 }
 
-// whole reports whether the server can keep all that it promised before its disk
-// was put back.
+// votesAgain reports whether the server's votes do no harm: it cannot take back one
+// that it gave, and has again what was committed when its disk was put back. Fenced
+// off alone is not enough: in an older configuration it could still elect, with
+// others that are behind, one that lacks what it has lost.
+func (s *clockServer) votesAgain() bool {
+	lost, now, since := &s.restored.lost, &s.disk, s.restored.since
+	votes := now.term > lost.term || now.term == lost.term && (lost.votedFor == "" || now.votedFor == lost.votedFor)
+	return votes && (since == 0 || len(now.entries) >= since && now.entries[since-1] == s.w.commits[since-1].id)
+}
+
+// whole reports whether the server has a log no older than the one that it lost.
 func (s *clockServer) whole() bool {
-	last := func(d *clockStore) entryID {
-		n := len(d.entries)
+	last := func(entries []uint32) entryID {
+		n := len(entries)
 		if n == 0 {
 			return entryID{}
 		}
-		return entryID{uint64(n), s.w.book[d.entries[n-1]].term}
+		return entryID{uint64(n), s.w.book[entries[n-1]].term}
 	}
-	lost, now := &s.restored.lost, &s.disk
-	votes := now.term > lost.term || now.term == lost.term && (lost.votedFor == "" || now.votedFor == lost.votedFor)
-	return votes && !last(lost).newerThan(last(now))
+	return !last(s.restored.lost.entries).newerThan(last(s.disk.entries))
 }
 
 // vouch lets servers vote again that may.
 func (w *clockWorld) vouch() {
 	for _, x := range w.servers {
-		if x.restored == nil {
+		if x.restored == nil || !x.votesAgain() {
 			continue
 		}
 		switch {
