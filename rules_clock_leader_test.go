@@ -441,7 +441,7 @@ func (s *clockServer) receiveSnapshot(l *clockLetter) {
 		arriving.from, arriving.sender, arriving.life, arriving.store = l.from, l.sender, l.life, l.store
 		arriving.claim, arriving.id = l.claim, l.id
 		arriving.ids = append(arriving.ids, l.ids...)
-		s.w.at(s.w.plan.sync+s.w.rng.Int64N(s.hb), clockEvent{kind: clockInstall, server: s.id, gen: s.life, letter: arriving})
+		s.w.at(s.w.plan.sync+s.w.rng.Int64N(s.hb<<s.w.rng.IntN(5)), clockEvent{kind: clockInstall, server: s.id, gen: s.life, letter: arriving})
 		return // it is answered when it is in force
 	}
 	a := s.w.answer(l, offeredLetter)

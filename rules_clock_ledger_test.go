@@ -61,6 +61,11 @@ func (l *clockLedger) elected(s *clockServer) {
 		l.fail("I1: %s is a second leader in term %d", s.name, s.term)
 	}
 	l.reigns[s.term] = &clockReign{store: s.storeID}
+	for name, store := range s.grants {
+		if c := s.configuration(); c.votes(name) && !c.accepts(name, store) {
+			l.fail("I6: %s is elected by %s, which has lost its store", s.name, name)
+		}
+	}
 	if s.term > l.newest {
 		l.newest, l.leaderOf = s.term, s.id
 		l.led++
@@ -161,16 +166,25 @@ func (l *clockLedger) committed(s *clockServer, before uint64) {
 	s.w.commitsCounted = len(l.commits)
 }
 
-// stored checks I7 of what a leader commits: it is on the disks of a majority. Who
-// lost its disk, or had it put back, may have stored it before.
+// stored checks what a leader commits: it ends with an entry of its own term
+// (§5.4.2), and is, or was before a disk was lost or put back, on the disks of a
+// majority (I7).
 func (l *clockLedger) stored(s *clockServer) {
 	c, n := s.configuration(), 0
+	index, id := s.commitIndex, s.entries[s.commitIndex-1]
+	if l.book[id].term != s.term {
+		l.fail("I3: %s counts copies of %d.%d in term %d", s.name, index, l.book[id].term, s.term)
+	}
+	was := func(entries []uint32) bool { return index <= uint64(len(entries)) && entries[index-1] == id }
 	for i := range c.members {
-		if m := &c.members[i]; m.voter {
-			x := s.w.server(m.name)
-			if x.holdsAt(s.commitIndex, s.entries[s.commitIndex-1]) || x.restored != nil || !c.accepts(m.name, x.disk.storeID) {
-				n++
-			}
+		m := &c.members[i]
+		if !m.voter {
+			continue
+		}
+		x := s.w.server(m.name)
+		lost := x.restored != nil && was(x.restored.lost.entries) || !c.accepts(m.name, x.disk.storeID) && was(x.wiped)
+		if lost || x.holdsAt(index, id) && c.accepts(m.name, x.disk.storeID) {
+			n++
 		}
 	}
 	if n < c.quorum() {
@@ -194,6 +208,9 @@ func (l *clockLedger) sent(s *clockServer, m *clockLetter) {
 		}
 	case appendLetter:
 		term = m.append.Term
+		if m.sender.member.incarnation > s.commitIndex {
+			l.fail("I10: %s serves %s before it is committed that that is a member", s.name, m.sender.member.name)
+		}
 	case appendedLetter:
 		a := &m.appended
 		term = a.term

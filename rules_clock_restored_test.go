@@ -27,6 +27,7 @@ func (d *clockStore) clone() clockStore {
 // wipe gives a server that is down an empty disk with the configuration that it
 // was first started with.
 func (s *clockServer) wipe() {
+	s.wiped = s.disk.entries
 	s.disk = clockStore{identity: identity{storeID: s.w.draw(), initial: s.disk.initial}}
 	s.seen, s.spoken, s.votes = 0, 0, nil
 	s.w.faults.copies[s.id] = nil
@@ -170,6 +171,9 @@ func (w *clockWorld) spares(x *clockServer) bool {
 		return false
 	}
 	for _, y := range w.servers {
+		if y.begun && y.disk.clusterID != x.disk.clusterID {
+			return false // y began a cluster that came to nothing; x may be needed to elect who tells it
+		}
 		for _, c := range append(slices.Clone(y.configurations), y.disk.initial, w.configurationOf(y.disk.entries)) {
 			if c != nil && (w.wiped(c) || c.find(x.name) != nil && c.voters() < 3) {
 				return false

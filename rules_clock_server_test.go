@@ -37,7 +37,8 @@ type clockServer struct {
 	life         uint32       // how often it was started
 	putBack      int          // how often its disk was put back
 	restored     *clockRestored
-	seen, spoken uint64 // the latest term that it was in, and that it spoke of
+	wiped        []uint32 // the entries that were on the last disk that it lost
+	seen, spoken uint64   // the latest term that it was in, and that it spoke of
 	votes        []clockVote
 }
 
