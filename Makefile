@@ -11,7 +11,7 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak storage storagelong mutants lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong mutants lint generate fuzz check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -47,6 +47,17 @@ examples: ## run programs as they were written for goraft, and kill them
 soak: ## run clusters under faults for SOAK=10m
 	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
+
+# The rules alone, with time: clusters under seeds, every graph, rows of many timeouts.
+RULESTESTS = ^Test(RulesClock|RulesClockRepeats|FlappingLink|Fault(008_CutOffForLong|008_BackAfterLong|010_MixedRulesElect|012_.*|014_.*|015_.*|025_.*|123_.*))$$
+HOURS ?= 50
+
+rules: ## run clusters of the rules alone for HOURS=50 of their time, and what goes with them
+	@tests=$$(go test -list '$(RULESTESTS)' . | grep -c '^Test'); [[ $$tests -ge 11 ]] || { echo "only $$tests tests of the rules alone"; exit 1; }
+	RULES=ci RULES_HOURS=$(HOURS) go test -v -count=1 -timeout 6h -run '$(RULESTESTS)' .
+
+ruleslong: ## the same for HOURS=1000, every graph for longer
+	RULES=long RULES_HOURS=$(if $(filter command line environment,$(origin HOURS)),$(HOURS),1000) go test -v -count=1 -timeout 24h -run '$(RULESTESTS)' .
 
 # What the storage tests count is worth reading: calls, states, flips, sequences.
 STORAGETESTS = ^Test(Fault(017|045|09[0-9]|10[0-9])|LogWriter|CrashAtEveryCall)

@@ -170,6 +170,13 @@ func (w *clockWorld) spares(x *clockServer) bool {
 	if x.restored != nil || n == 0 || w.book[w.commits[n-1].id].configuration.find(x.name) == nil {
 		return false
 	}
+	for i := uint64(n); i > 0; {
+		c := w.book[w.commits[i-1].id].configuration
+		if c.voters() == 1 && c.votes(x.name) {
+			return false // filled again up to there, it would lead alone
+		}
+		i = c.index - 1
+	}
 	for _, y := range w.servers {
 		if y.begun && y.disk.clusterID != x.disk.clusterID {
 			return false // y began a cluster that came to nothing; x may be needed to elect who tells it
