@@ -7,11 +7,13 @@ PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm
 
 SOAK     ?= 10m
 FUZZTIME ?= 10s
+SEEDS    ?= 1000
+HOURS    ?= 0
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak storage storagelong mutants lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak storage storagelong sim simulation mutants lint generate fuzz check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -47,6 +49,19 @@ examples: ## run programs as they were written for goraft, and kill them
 soak: ## run clusters under faults for SOAK=10m
 	@tests=$$(go test -race -list '^TestSoak$$' .) && [[ $$tests == Test* ]] || { echo "$$tests: no TestSoak in the library"; exit 1; }
 	SOAK=$(SOAK) go test -race -count=1 -run '^TestSoak$$' -timeout 20m .
+
+# The program that runs simulations; -h tells all it can do.
+SIM = go run ./simulation/sim
+
+sim: ## run whole clusters under SEEDS=1000 seeds and for HOURS=0; goes on where it ended
+	$(SIM) run -seeds $(SEEDS) -hours $(HOURS) -state bin/simulation/native.json
+
+simulation: ## the same as much as CI does, and that what runs in wasm repeats
+	go vet -tags simulation . ./internal/... ./simulation/...
+	go tool staticcheck -tags simulation . ./internal/... ./simulation/...
+	$(SIM) check -seeds 20
+	$(SIM) run -seeds 300 -hours 2
+	$(SIM) run -first 1001 -seeds 20 -race
 
 # What the storage tests count is worth reading: calls, states, flips, sequences.
 STORAGETESTS = ^Test(Fault(017|045|09[0-9]|10[0-9])|LogWriter|CrashAtEveryCall)
