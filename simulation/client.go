@@ -13,14 +13,15 @@ import (
 
 // client sends commands, one after the other, and keeps what it was told.
 type client struct {
-	world   *world
-	id      uint64 // from 1 on
-	rand    *rand.Rand
-	history []sent
+	world  *world
+	oracle *oracle
+	id     uint64 // from 1 on
+	rand   *rand.Rand
+	sent   []sent
 }
 
-func newClient(w *world, id uint64) *client {
-	return &client{world: w, id: id, rand: dice(w.plan.seed, "client", int(id))}
+func newClient(w *world, o *oracle, id uint64) *client {
+	return &client{world: w, oracle: o, id: id, rand: dice(w.plan.seed, "client", int(id))}
 }
 
 // work sends commands until the context ends.
@@ -48,7 +49,7 @@ func (c *client) pick() raft.Server {
 // send sends the next command by one of the ways there are.
 func (c *client) send(server raft.Server) (ok bool) {
 	w := c.world
-	cmd := &command{value: value{c.id, uint64(len(c.history) + 1)}, kind: put, key: c.rand.Uint64N(uint64(w.plan.keys))}
+	cmd := &command{value: value{c.id, uint64(len(c.sent) + 1)}, kind: put, key: c.rand.Uint64N(uint64(w.plan.keys))}
 	switch n := c.rand.IntN(10); {
 	case n < 4:
 		cmd.kind = get
@@ -56,7 +57,7 @@ func (c *client) send(server raft.Server) (ok bool) {
 		cmd.kind = refuse
 	}
 	cmd.filler = filling(cmd.value, w.plan.value)
-	floor := w.oracle.acknowledged()
+	floor := c.oracle.acknowledged()
 	s := sent{kind: cmd.kind, key: cmd.key, began: w.trace.now()}
 	var v interface{}
 	var err error
@@ -74,7 +75,7 @@ func (c *client) send(server raft.Server) (ok bool) {
 		w.violated("I12: a Do of %v took %v", limit, took)
 	}
 	c.judge(cmd, v, err, floor, &s)
-	c.history = append(c.history, s)
+	c.sent = append(c.sent, s)
 	w.trace.printf("client %d: %d of %d, key %d on %s: outcome %d at %d, before %v (%v)", c.id, cmd.kind, cmd.serial, cmd.key, server.Name(), s.outcome, s.index, s.before, err)
 	return s.outcome == done
 }
@@ -87,7 +88,7 @@ func (c *client) judge(cmd *command, v interface{}, err error, floor uint64, s *
 	case (refused || ok) && refused != (cmd.kind == refuse):
 		c.world.violated("I9: %+v of kind %d returned %v and %v", cmd.value, cmd.kind, v, err)
 	case refused || ok && err == nil:
-		c.world.oracle.received(cmd, r, floor)
+		c.oracle.received(cmd, r, floor)
 		s.outcome, s.index, s.before = done, r.index, r.before
 	case err == nil:
 		c.world.violated("I9: %+v returned %v without an error", cmd.value, v)

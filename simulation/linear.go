@@ -17,17 +17,17 @@ type request struct {
 // value, it may as well be left out: it could stand behind everything. If somebody
 // did, it happened before that one was answered. Both say no less than to leave it
 // open for ever, and spare the search all orders of such writes.
-func (w *world) history() (h []porcupine.Operation) {
+func history(clients []*client) (h []porcupine.Operation) {
 	seen := map[value]int64{}
-	for _, c := range w.clients {
-		for _, s := range c.history {
+	for _, c := range clients {
+		for _, s := range c.sent {
 			if first, ok := seen[s.before]; s.outcome == done && (!ok || int64(s.ended) < first) {
 				seen[s.before] = int64(s.ended)
 			}
 		}
 	}
-	for _, c := range w.clients {
-		for i, s := range c.history {
+	for _, c := range clients {
+		for i, s := range c.sent {
 			v := value{c.id, uint64(i + 1)}
 			op := porcupine.Operation{
 				ClientId: int(c.id), Call: int64(s.began), Return: int64(s.ended), Input: request{s.kind, s.key, v}, Output: s.before,
@@ -43,9 +43,9 @@ func (w *world) history() (h []porcupine.Operation) {
 	return h
 }
 
-// registers is the model: keys that have a value each, which a write returns as it
+// register is the model: keys that have a value each, which a write returns as it
 // was before.
-var registers = porcupine.Model{
+var register = porcupine.Model{
 	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
 		at := map[uint64]int{}
 		for _, op := range history {
@@ -75,5 +75,5 @@ var registers = porcupine.Model{
 // linearizable reports whether the history has an order. Values are written once
 // and every operation tells what it found, so that the search has few choices.
 func linearizable(history []porcupine.Operation) bool {
-	return porcupine.CheckOperations(registers, history)
+	return porcupine.CheckOperations(register, history)
 }

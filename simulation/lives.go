@@ -135,17 +135,20 @@ func stopAndStart(n *nemesis) func() {
 	}
 	w := n.world
 	server := w.cluster.Server(node.name)
-	began := w.trace.now()
+	began, limit := w.trace.now(), 2*server.ElectionTimeout()+w.plan.heartbeat
 	server.Stop()
-	if took := w.trace.now() - began; took > 2*w.plan.election+w.plan.heartbeat {
+	if took := w.trace.now() - began; took > limit {
 		w.violated("I12: stopping %s took %v", node.name, took)
 	}
 	w.watch.ends(node.name)
 	w.trace.printf("%s has stopped", node.name)
 	return func() {
 		w.mustStart(node, func() error {
-			node.machine.Load().reset()
-			return server.Start()
+			if w.workload.reset(node) {
+				return server.Start()
+			}
+			w.cluster.Stop(node.name)
+			return w.cluster.Start(node.name)
 		})
 		node.busy = false
 	}

@@ -98,7 +98,8 @@ type applied struct {
 
 // machine is the state machine of one server in one life.
 type machine struct {
-	node *node
+	node   *node
+	oracle *oracle
 
 	mu    sync.Mutex
 	last  applied
@@ -106,7 +107,9 @@ type machine struct {
 	keys  map[uint64]value
 }
 
-func newMachine(n *node) *machine { return &machine{node: n, keys: map[uint64]value{}} }
+func newMachine(n *node, o *oracle) *machine {
+	return &machine{node: n, oracle: o, keys: map[uint64]value{}}
+}
 
 // apply carries out a command, and checks that every server does what any does.
 func (m *machine) apply(ctx raft.Context, c *command) (interface{}, error) {
@@ -130,7 +133,7 @@ func (m *machine) apply(ctx raft.Context, c *command) (interface{}, error) {
 	}
 	m.last = e
 	m.place++
-	w.oracle.applies(m.node.name, m.place, e)
+	m.oracle.applies(m.node.name, m.place, e)
 	r := receipt{index: e.index, chain: e.chain, place: m.place, before: before}
 	if c.kind == refuse {
 		return nil, r
@@ -195,7 +198,7 @@ func (m *machine) Recovery(state []byte) error {
 	if !slices.Equal(m.encode(), state) {
 		w.violated("I4: %s was given another state than was saved at %d", m.node.name, last.index)
 	}
-	w.oracle.restores(m.node.name, place, last)
+	m.oracle.restores(m.node.name, place, last)
 	w.count("states restored")
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -284,12 +285,10 @@ func (c *reform) Decode(r io.Reader) error { return json.NewDecoder(r).Decode(c)
 
 // Apply is CommandApply's.
 func (c *reform) Apply(ctx raft.Context) (interface{}, error) {
-	m := ctx.Server().Context().(*machine)
 	ask := func() error { return ctx.Server().AddPeer(c.Name, c.Address) }
 	if c.Leave {
 		ask = func() error { return ctx.Server().RemovePeer(c.Name) }
 	}
 	err := ask()
-	m.node.world.trace.printf("%s: Apply of %+v at %d was told %v", m.node.name, *c, ctx.CurrentIndex(), err)
-	return nil, nil
+	return fmt.Sprint(err), nil
 }

@@ -41,11 +41,14 @@ func (o *oracle) restores(name string, place int, last applied) {
 	}
 }
 
-// total is how many commands were applied.
-func (o *oracle) total() int {
+// last is the command that was applied last, and how many were.
+func (o *oracle) last() (e applied, total int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.order)
+	if total = len(o.order); total > 0 {
+		e = o.order[total-1]
+	}
+	return e, total
 }
 
 // acknowledged is the floor for a command that begins now.
@@ -95,7 +98,7 @@ func (o *oracle) settle(clients []*client) {
 	defer o.mu.Unlock()
 	places := make(map[value]uint64, len(o.order))
 	for _, e := range o.order {
-		if e.client > uint64(len(clients)) || e.client == 0 || e.serial > uint64(len(clients[e.client-1].history)) {
+		if e.client > uint64(len(clients)) || e.client == 0 || e.serial > uint64(len(clients[e.client-1].sent)) {
 			o.world.violated("I9: nobody sent %+v", e)
 		}
 		if before, twice := places[e.value]; twice {
@@ -105,7 +108,7 @@ func (o *oracle) settle(clients []*client) {
 	}
 	for _, c := range clients {
 		var last uint64
-		for i, s := range c.history {
+		for i, s := range c.sent {
 			v := value{c.id, uint64(i + 1)}
 			index, there := places[v]
 			switch {

@@ -52,11 +52,8 @@ func (w *world) run() *Report {
 	report.Checks = map[string]int{
 		"elections": w.watch.elections, "commits": w.watch.commits, "entries": len(w.watch.entries),
 	}
-	for _, c := range w.clients {
-		report.Checks["operations"] += len(c.history)
-	}
-	if report.Failure == "" {
-		report.history = w.history()
+	if report.Checks["operations"] = w.workload.done(); report.Failure == "" {
+		report.history = w.workload.history()
 	}
 	return report
 }
@@ -78,8 +75,8 @@ func (w *world) act(n *nemesis) {
 	defer rest()
 	ended := make(chan struct{}, w.plan.clients)
 	for id := range w.plan.clients {
-		c := newClient(w, uint64(id+1))
-		w.clients = append(w.clients, c)
+		c := w.workload.client(id + 1)
+		w.workers = append(w.workers, c)
 		w.tasks.Go(func() {
 			c.work(working)
 			ended <- struct{}{}
@@ -95,7 +92,7 @@ func (w *world) act(n *nemesis) {
 	rest()
 	timer := time.NewTimer(60 * w.plan.election)
 	defer timer.Stop()
-	for range w.clients {
+	for range w.workers {
 		select {
 		case <-ended:
 		case <-timer.C:
@@ -158,7 +155,7 @@ func (w *world) settle() {
 		late()
 	}
 	w.within(40, "to agree", w.converged)
-	for _, c := range w.clients {
+	for _, c := range w.workers {
 		w.within(20, "to take a command", func() bool {
 			leader := w.leader()
 			return leader != nil && c.send(leader)
@@ -176,7 +173,7 @@ func (w *world) settle() {
 			w.violated("I11: %s knows %d members", n.name, s.MemberCount())
 		}
 	}
-	w.oracle.settle(w.clients)
+	w.workload.settle()
 }
 
 // converged reports whether all servers have the same log, applied.
@@ -196,7 +193,7 @@ func (w *world) converged() bool {
 			got.CommitIndex != want.LastIndex || got.LastApplied != want.LastIndex {
 			return false
 		}
-		if place, chain := n.machine.Load().state(); place != w.oracle.total() || place > 0 && chain != w.oracle.order[place-1].chain {
+		if !w.workload.complete(n) {
 			return false
 		}
 	}
@@ -210,7 +207,9 @@ func (r *Report) check(sum uint64) {
 	if r.Failure != "" {
 		return
 	}
-	r.Checks["histories"] = 1
+	if len(r.history) > 0 {
+		r.Checks["histories"] = 1
+	}
 	if !linearizable(r.history) {
 		r.Failure = "I9: the clients' history is not linearizable"
 	}

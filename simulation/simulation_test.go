@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 )
 
 // seeds are those that SIM_SEEDS names: one, or "100-20", twenty from 100 on.
@@ -61,17 +60,8 @@ func TestSeeds(t *testing.T) {
 	}
 	neighbour, _ := strconv.ParseUint(os.Getenv("SIM_NEIGHBOUR"), 10, 64)
 	skip := skips(t, os.Getenv("SIM_SKIP"))
-	sink, done := traceSink(t)
-	defer done()
 	for _, seed := range seeds(t, text) {
-		var report *Report
-		var w *world
-		synctest.Test(t, func(t *testing.T) {
-			p := draw(seed, os.Getenv("SIM_SHORT") != "")
-			w = newWorld(p, skip, neighbour, sink)
-			report = w.run()
-		})
-		report.check(w.trace.sum())
+		report := simulate(t, draw(seed, os.Getenv("SIM_SHORT") != ""), skip, neighbour, func(w *world) workload { return newRegisters(w) })
 		line, err := json.Marshal(report)
 		if err != nil {
 			t.Fatal(err)

@@ -116,7 +116,6 @@ func TestWatchNoticesLives(t *testing.T) {
 func quietWorld() *world {
 	w := &world{plan: draw(1, false), counts: map[string]int{}, trace: newTrace(nil)}
 	w.watch = newWatch(w)
-	w.oracle = &oracle{world: w}
 	return w
 }
 
@@ -138,7 +137,7 @@ func TestOracleNotices(t *testing.T) {
 	second := applied{index: 6, term: 1, value: value{1, 2}, chain: 12}
 	mine := &command{value: value{1, 1}}
 	got := func(outcome int, index uint64) []*client {
-		return []*client{{id: 1, history: []sent{{outcome: outcome, index: index}}}}
+		return []*client{{id: 1, sent: []sent{{outcome: outcome, index: index}}}}
 	}
 	for name, c := range map[string]struct {
 		do   func(o *oracle)
@@ -166,7 +165,7 @@ func TestOracleNotices(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := quietWorld()
-			c.do(w.oracle)
+			c.do(&oracle{world: w})
 			expect(t, w, c.want)
 		})
 	}
@@ -195,9 +194,7 @@ func TestHistory(t *testing.T) {
 		"lost":                   {[]sent{write(0, 1, value{}, done)}, []sent{write(2, 3, value{}, done)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := quietWorld()
-			w.clients = []*client{{id: 1, history: c.one}, {id: 2, history: c.two}}
-			if got := linearizable(w.history()); got != c.want {
+			if got := linearizable(history([]*client{{id: 1, sent: c.one}, {id: 2, sent: c.two}})); got != c.want {
 				t.Errorf("linearizable: %t", got)
 			}
 		})

@@ -25,8 +25,8 @@ type world struct {
 	trace     *trace
 	cluster   *raft.Cluster
 	watch     *watch
-	oracle    *oracle
-	clients   []*client
+	workload  workload
+	workers   []worker
 	late      []func() // to be waited for when the faults are over
 	tasks     sync.WaitGroup
 
@@ -122,31 +122,30 @@ func (w *world) leader() (leader raft.Server) {
 }
 
 // newWorld makes the servers of a plan.
-func newWorld(p *plan, skip func(int) bool, neighbour uint64, sink func([]byte)) *world {
+func newWorld(p *plan, skip func(int) bool, neighbour uint64, sink func([]byte), runs func(*world) workload) *world {
 	w := &world{plan: p, skip: skip, neighbour: neighbour, trace: newTrace(sink), counts: map[string]int{}}
 	for _, kind := range kinds() {
 		w.counts[kind] = 0 // one that never happens is to be told
 	}
 	w.trace.printf("seed %d: %v", p.seed, p)
 	w.watch = newWatch(w)
-	w.oracle = &oracle{world: w}
+	w.workload = runs(w)
 	registry := raft.NewRegistry()
-	for _, c := range []raft.Command{&command{}, &reform{}} {
-		if err := registry.Register(c); err != nil {
-			w.violated("registering %s: %v", c.CommandName(), err)
-		}
+	if err := errors.Join(w.workload.register(registry), registry.Register(&reform{})); err != nil {
+		w.violated("registering commands: %v", err)
 	}
+	contexts := map[string]interface{}{}
 	for i := range p.servers {
 		w.addNode(fmt.Sprintf("s%d", i+1))
 	}
 	w.cluster = raft.NewCluster(p.servers, raft.ClusterOptions{
 		Seed: p.seed, ElectionTimeout: p.election, HeartbeatInterval: p.heartbeat,
 		StateMachine: func(name string) raft.StateMachine {
-			m := newMachine(w.node(name))
-			m.node.machine.Store(m)
+			m, context := w.workload.machine(w.node(name))
+			contexts[name] = context
 			return m
 		},
-		Context:   func(name string) interface{} { return w.node(name).machine.Load() },
+		Context:   func(name string) interface{} { return contexts[name] },
 		Options:   []raft.Option{raft.WithRegistry(registry), raft.WithMaxSegmentBytes(p.segment), raft.WithSnapshotTrigger(p.snapshots, 4<<20)},
 		OptionsOf: w.optionsOf,
 		Configure: w.configure,

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// traceSink writes the trace to the file that SIM_TRACE names.
+// traceSink adds the trace to the file that SIM_TRACE names.
 func traceSink(t *testing.T) (sink func([]byte), done func()) {
 	path := os.Getenv("SIM_TRACE")
 	if path == "" {
 		return nil, func() {}
 	}
-	file, err := os.Create(path)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
