@@ -11,7 +11,7 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong mutants lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong sim simulation mutants lint generate fuzz check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -50,14 +50,30 @@ soak: ## run clusters under faults for SOAK=10m
 
 # The rules alone, with time: clusters under seeds, every graph, rows of many timeouts.
 RULESTESTS = ^Test(RulesClock|RulesClockRepeats|FlappingLink|Fault(008_CutOffForLong|008_BackAfterLong|010_MixedRulesElect|012_.*|014_.*|015_.*|025_.*|123_.*))$$
-HOURS ?= 50
 
+rules: HOURS ?= 50
 rules: ## run clusters of the rules alone for HOURS=50 of their time, and what goes with them
 	@tests=$$(go test -list '$(RULESTESTS)' . | grep -c '^Test'); [[ $$tests -ge 11 ]] || { echo "only $$tests tests of the rules alone"; exit 1; }
 	RULES=ci RULES_HOURS=$(HOURS) go test -v -count=1 -timeout 6h -run '$(RULESTESTS)' .
 
+ruleslong: HOURS ?= 1000
 ruleslong: ## the same for HOURS=1000, every graph for longer
-	RULES=long RULES_HOURS=$(if $(filter command line environment,$(origin HOURS)),$(HOURS),1000) go test -v -count=1 -timeout 24h -run '$(RULESTESTS)' .
+	RULES=long RULES_HOURS=$(HOURS) go test -v -count=1 -timeout 24h -run '$(RULESTESTS)' .
+
+# The program that runs simulations; -h tells all it can do.
+SIM = go run ./simulation/sim
+
+sim: SEEDS ?= 1000
+sim: HOURS ?= 0
+sim: ## run whole clusters under SEEDS=1000 seeds and for HOURS=0; goes on where it ended
+	$(SIM) run -seeds $(SEEDS) -hours $(HOURS) -state bin/simulation/native.json
+
+simulation: ## the same as much as CI does, and that what runs in wasm repeats
+	go vet -tags simulation . ./internal/... ./simulation/...
+	go tool staticcheck -tags simulation . ./internal/... ./simulation/...
+	$(SIM) check -seeds 20
+	$(SIM) run -seeds 300 -hours 2
+	$(SIM) run -first 1001 -seeds 20 -race
 
 # What the storage tests count is worth reading: calls, states, flips, sequences.
 STORAGETESTS = ^Test(Fault(017|045|09[0-9]|10[0-9])|LogWriter|CrashAtEveryCall)

@@ -29,7 +29,7 @@ func (d *detective) look(ctx context.Context, failed outcome) error {
 	fmt.Fprintf(d.out, "\nseed %d failed (%s, %s):\n%s\n", s.Seed, d.volume.way, failed.kind, indented(failed.Failure))
 	switch {
 	case d.volume.way == buildWasm:
-		d.sayReplay(s)
+		d.sayReplay(s, failed)
 		return nil
 	case failed.kind == failedRace:
 		fmt.Fprintf(d.out, "a data race shows only natively: %s\n", d.again(s))
@@ -48,11 +48,11 @@ func (d *detective) look(ctx context.Context, failed outcome) error {
 		if signature(again.Failure) != signature(failed.Failure) {
 			fmt.Fprintf(d.out, "it fails in wasm too, another way:\n%s\n", indented(again.Failure))
 		}
-		d.sayReplay(s)
+		d.sayReplay(s, again)
 		return nil
 	}
 	fmt.Fprintln(d.out, "it does not fail in wasm: another schedule.")
-	if err := d.keepTrace(ctx, s); err != nil {
+	if err := d.keepTrace(ctx, s, failed.kind); err != nil {
 		return err
 	}
 	return d.searchNeighbours(ctx, m, s)
@@ -64,20 +64,20 @@ func (d *detective) machine(ctx context.Context, failed outcome) (m *machine, do
 		m, err = d.lab.wasm(ctx, false)
 		return m, func() {}, err
 	}
-	file := ""
-	if m, err = d.lab.wasm(ctx, false); err != nil { // builds it
-		return nil, nil, err
-	}
-	file = d.lab.files[buildWasm]
-	m, err = newMachine(ctx, file, machineOptions{cache: d.lab.cache, limit: hangLimit, budget: d.lab.budget})
+	m, err = d.lab.newMachine(ctx, false, hangLimit)
 	if err != nil {
 		return nil, nil, err
 	}
 	return m, m.close, nil
 }
 
-func (d *detective) sayReplay(s scenario) {
-	fmt.Fprintf(d.out, "replay:  %s\nshrink:  %s\n\n", d.lab.command("replay", s), d.lab.command("minimize", s))
+// sayReplay prints the commands that replay and shrink a failure seen in wasm.
+func (d *detective) sayReplay(s scenario, seen outcome) {
+	var more []string
+	if seen.spun {
+		more = []string{"-limit", hangLimit.String()}
+	}
+	fmt.Fprintf(d.out, "replay:  %s\nshrink:  %s\n\n", d.lab.command("replay", s, more...), d.lab.command("minimize", s, more...))
 }
 
 // again is the command that runs the seed the way in which it failed.
@@ -97,7 +97,7 @@ func (d *detective) again(s scenario) string {
 
 // keepTrace runs the seed natively until it fails once more, and keeps the trace
 // of that.
-func (d *detective) keepTrace(ctx context.Context, s scenario) error {
+func (d *detective) keepTrace(ctx context.Context, s scenario, kind failureKind) error {
 	p, err := d.lab.native(ctx, d.volume.way, d.volume.short)
 	if err != nil {
 		return err
@@ -110,17 +110,21 @@ func (d *detective) keepTrace(ctx context.Context, s scenario) error {
 	if err != nil {
 		return err
 	}
-	for try := range nativeTries {
+	tries := nativeTries
+	if kind == failedHang { // each takes all of the patience
+		tries = 2
+	}
+	for try := range tries {
 		o, err := p.traced(ctx, s.Seed, file)
 		if err != nil {
 			return err
 		}
 		if o.failed() {
-			fmt.Fprintf(d.out, "it failed natively again, at try %d of %d: %s\nits trace: %s\n", try+1, nativeTries, signature(o.Failure), file)
+			fmt.Fprintf(d.out, "it failed natively again, at try %d of %d: %s\nits trace: %s\n", try+1, tries, signature(o.Failure), file)
 			return nil
 		}
 	}
-	fmt.Fprintf(d.out, "it did not fail natively again in %d tries: %s\n", nativeTries, d.again(s))
+	fmt.Fprintf(d.out, "it did not fail natively again in %d tries: %s\n", tries, d.again(s))
 	return os.Remove(file)
 }
 
@@ -138,7 +142,7 @@ func (d *detective) searchNeighbours(ctx context.Context, m *machine, s scenario
 		if o.failed() {
 			found = true
 			fmt.Fprintf(d.out, "neighbour %d fails:\n%s\n", i+1, indented(o.Failure))
-			d.sayReplay(neighbour(i))
+			d.sayReplay(neighbour(i), o)
 		}
 		return !found, nil
 	})

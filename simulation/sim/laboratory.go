@@ -87,15 +87,30 @@ func (l *laboratory) wasm(ctx context.Context, interpreter bool) (*machine, erro
 	if m, ok := l.machines[interpreter]; ok {
 		return m, nil
 	}
-	file, err := l.file(ctx, buildWasm)
-	if err != nil {
-		return nil, err
-	}
-	m, err := newMachine(ctx, file, machineOptions{interpreter: interpreter, cache: l.cache, limit: l.limit, budget: l.budget})
+	m, err := l.load(ctx, interpreter, l.limit)
 	if err != nil {
 		return nil, err
 	}
 	l.machines[interpreter] = m
+	return m, nil
+}
+
+// newMachine is one that nobody else has; the limit is of real time a run.
+func (l *laboratory) newMachine(ctx context.Context, interpreter bool, limit time.Duration) (*machine, error) {
+	l.building.Lock()
+	defer l.building.Unlock()
+	return l.load(ctx, interpreter, limit)
+}
+
+func (l *laboratory) load(ctx context.Context, interpreter bool, limit time.Duration) (*machine, error) {
+	file, err := l.file(ctx, buildWasm)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMachine(ctx, file, machineOptions{interpreter: interpreter, cache: l.cache, limit: limit, budget: l.budget})
+	if err != nil {
+		return nil, err
+	}
 	return m, tidyCache(l.cache)
 }
 

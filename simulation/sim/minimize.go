@@ -26,9 +26,10 @@ func minimizeCommand(ctx context.Context, args []string, out io.Writer) error {
 	})
 }
 
-// unknownActions stands for the number of actions where the guest died before it
-// could tell.
-const unknownActions = 1 << 16
+// manyActions are more than any run has. It is how many there are where the guest
+// died before it could tell; and whatever comes behind the known ones is left out,
+// since a run that fails later than the whole one did begins others.
+const manyActions = 1 << 16
 
 // minimize shrinks the fault schedule of a scenario that fails while it still
 // fails the same way, and prints the smallest one found.
@@ -43,13 +44,13 @@ func minimize(ctx context.Context, l *laboratory, m *machine, s scenario, out io
 	}
 	limit := whole.Actions
 	if limit == 0 {
-		limit = unknownActions
+		limit = manyActions
 	}
-	sh := &shrinker{limit: limit, workers: l.workers, kept: s.Skip.others(limit)}
+	sh := &shrinker{workers: l.workers, kept: s.Skip.others(limit)}
 	wanted := signature(whole.Failure)
 	sh.fails = func(ctx context.Context, keep []int) (bool, error) {
 		smaller := s
-		smaller.Skip = without(keep, limit)
+		smaller.Skip = without(keep, manyActions)
 		o, err := m.run(ctx, smaller, nil, false)
 		return o.failed() && signature(o.Failure) == wanted, err
 	}
@@ -64,7 +65,7 @@ func minimize(ctx context.Context, l *laboratory, m *machine, s scenario, out io
 	case err != nil:
 		return err
 	}
-	s.Skip = without(sh.kept, limit)
+	s.Skip = without(sh.kept, manyActions)
 	fmt.Fprintf(out, "%d actions are left in %d runs: %s\nreplay:  %s\n", len(sh.kept), sh.runs, spansOf(sh.kept), l.command("replay", s))
 	return nil
 }
@@ -72,7 +73,6 @@ func minimize(ctx context.Context, l *laboratory, m *machine, s scenario, out io
 // A shrinker looks for a small set of actions with which the run still fails, by
 // delta debugging: Zeller and Hildebrandt's ddmin.
 type shrinker struct {
-	limit    int
 	workers  int
 	kept     []int // actions; with these it fails
 	runs     int

@@ -29,6 +29,7 @@ type report struct {
 type outcome struct {
 	report
 	kind   failureKind
+	spun   bool   // it was ended by the limit of real time
 	output string // what the guest printed besides reports
 	memory string // SHA-256 of the guest's memory, if asked for
 	lines  int    // of trace, in wasm

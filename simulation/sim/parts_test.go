@@ -91,7 +91,7 @@ func TestShrinkerFindsThePlanted(t *testing.T) {
 		limit := 1 + random.IntN(300)
 		planted := random.Perm(limit)[:random.IntN(min(limit, 5)+1)]
 		slices.Sort(planted)
-		s := &shrinker{limit: limit, workers: 1 + random.IntN(3), kept: spans(nil).others(limit), progress: func() {}}
+		s := &shrinker{workers: 1 + random.IntN(3), kept: spans(nil).others(limit), progress: func() {}}
 		s.fails = func(_ context.Context, keep []int) (bool, error) {
 			for _, action := range planted {
 				if _, ok := slices.BinarySearch(keep, action); !ok {

@@ -136,6 +136,12 @@ func TestSilenceEnds(t *testing.T) {
 	wantText(t, all[0].Failure, "hang: no report in 1s", "(*toy).run")
 }
 
+// TestSpinEnds: a guest that does not even read its clock needs a limit.
+func TestSpinEnds(t *testing.T) {
+	out := sim(t, exitFailed, "replay", "-seed", "8", "-neighbour", "1", "-limit", "3s")
+	wantText(t, out, "action 2", "seed 8 failed (hang):\nhang: the limit of real time is reached")
+}
+
 // TestOtherSchedule: what fails natively and not in wasm leaves its trace, and a
 // neighbouring schedule that fails is found.
 func TestOtherSchedule(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,9 @@ func (t *tally) save(file string) error {
 	}
 	text, err := json.MarshalIndent(t, "", "\t")
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	if err := os.WriteFile(file+".new", append(text, '\n'), 0o644); err != nil {

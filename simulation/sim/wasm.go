@@ -247,7 +247,7 @@ func (o *outcome) judge(s scenario, reports []report, wrong, end error) {
 	case errors.Is(end, errBudget):
 		o.kind, o.Failure = failedHang, end.Error()
 	case code == sys.ExitCodeDeadlineExceeded, code == sys.ExitCodeContextCanceled:
-		o.kind, o.Failure = failedHang, "hang: the limit of real time is reached"
+		o.kind, o.spun, o.Failure = failedHang, true, "hang: the limit of real time is reached"
 	case end != nil && code == 0 && !isExit(end):
 		o.kind, o.Failure = failedGuest, "the guest trapped: "+end.Error()
 	case wrong != nil:
