@@ -1,6 +1,6 @@
-# The modules in go.work that have packages of their own; tools/ only pins the tools.
-PACKAGES = ./... ./cmd/... ./examples/... ./simulation/...
-MODULES  = . cmd examples simulation
+# The modules in go.work and their packages.
+PACKAGES = ./... ./cmd/... ./examples/... ./simulation/... ./tools/...
+MODULES  = . cmd examples simulation tools
 
 # Where the library has to build and vet; it is measured on linux/amd64.
 PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm
@@ -11,7 +11,7 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak storage storagelong lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak storage storagelong mutants lint generate fuzz check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -60,6 +60,11 @@ storage: ## crash, damage, fill and kill what is on disk, as much as CI does
 storagelong: ## the same for an hour or more
 	STORAGE=long go test -v -count=1 -timeout 12h ./internal/... | $(COUNTS)
 	STORAGE=long go test -v -count=1 -timeout 4h -run '$(STORAGETESTS)' . | $(COUNTS)
+
+mutants: ## known bugs, put back one at a time: which test notices? N=10 takes ten in rotation
+	go -C tools build -o ../bin/mutants ./mutants
+	bin/mutants -check
+	bin/mutants $(if $(N),-n $(N) -rotate $$(($$(date +%s) / 86400)),-baseline -table mutants/score.md)
 
 lint: cross ## format, vet, staticcheck, go.mod files, known vulnerabilities
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w:" $$files; exit 1; fi
