@@ -133,6 +133,7 @@ func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal 
 			return waiting
 		}
 		records = rest
+		a.home.yield("apply")
 		value, err := a.applyRecord(record)
 		if a.halt != nil {
 			return waiting
@@ -140,6 +141,7 @@ func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal 
 		a.term = record.Term()
 		a.applied.Store(record.Index())
 		a.size.add(len(record))
+		a.home.yield("applied")
 		a.tellIntents()
 		if len(waiting) > 0 && waiting[0].id.index == record.Index() {
 			waiting[0].answer(value, err)

@@ -13,6 +13,7 @@ const maxEvents = 4096
 // its own that lives while there is something to deliver. Nothing in the
 // protocol waits for it.
 type eventDispatcher struct {
+	yielding
 	source  interface{}
 	dropped atomic.Uint64
 	heard   atomic.Pointer[map[string][]EventListener]
@@ -107,6 +108,7 @@ func (d *eventDispatcher) deliver() {
 		e := d.mu.waiting[0]
 		d.mu.waiting = d.mu.waiting[1:]
 		d.mu.Unlock()
+		d.yield("event")
 		for _, listener := range (*d.heard.Load())[e.typ] {
 			listener(e)
 		}

@@ -54,6 +54,7 @@ type eventLoop struct {
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	covering    covering                 // a snapshot of this server that waits for the log
 	taken       []any                    // scratch of turn
+	observed    observed
 }
 
 // control is an event that is seldom enough to be a function. It runs on the
@@ -127,12 +128,17 @@ func (l *eventLoop) flush() {
 		l.lead()
 	}
 	l.save()
+	l.yield("saved")
 	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	now := l.commit()
+	l.yield("committed")
 	l.publish()
+	l.observe()
+	l.yield("published")
 	// Whoever is answered finds in the server what the answer says.
 	l.keep()
 	l.answerChanges()
+	l.yield("answered")
 	l.apply(now)
 }
 

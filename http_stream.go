@@ -248,11 +248,16 @@ func (s *clientStream) receive() (*AppendEntriesResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp := &AppendEntriesResponse{From: s.peer}
+	return responseOfFrame(header, body, s.peer)
+}
+
+// responseOfFrame is the answer of a frame on a stream to that peer.
+func responseOfFrame(header, body []byte, peer string) (*AppendEntriesResponse, error) {
+	resp := &AppendEntriesResponse{From: peer}
 	if err := resp.parse(header); err != nil {
 		return nil, err
 	}
-	if len(body) > 0 || resp.From != s.peer {
+	if len(body) > 0 || resp.From != peer {
 		return nil, fmt.Errorf("%w: it is of %q", ErrNoAnswer, resp.From)
 	}
 	return resp, nil

@@ -241,12 +241,9 @@ func (s *serverStream) readRequests() error {
 		if err != nil {
 			return err
 		}
-		req := &AppendEntriesRequest{LeaderName: s.from, To: s.to, records: body}
-		if err := req.decodeHeader(header); err != nil {
+		req, err := requestOfFrame(header, body, s.from, s.to)
+		if err != nil {
 			return err
-		}
-		if req.LeaderName != s.from {
-			return fmt.Errorf("%w: %q on a stream of %q", errImpostor, req.LeaderName, s.from)
 		}
 		if (req.ClusterID == 0 || req.To == "") && s.server.ClusterID() != 0 {
 			return fmt.Errorf("%w: no identity", ErrMessage)
@@ -255,6 +252,18 @@ func (s *serverStream) readRequests() error {
 			return err
 		}
 	}
+}
+
+// requestOfFrame is the request of a frame on a stream of that server to this one.
+func requestOfFrame(header, body []byte, from, to string) (*AppendEntriesRequest, error) {
+	req := &AppendEntriesRequest{LeaderName: from, To: to, records: body}
+	if err := req.decodeHeader(header); err != nil {
+		return nil, err
+	}
+	if req.LeaderName != from {
+		return nil, fmt.Errorf("%w: %q on a stream of %q", errImpostor, req.LeaderName, from)
+	}
+	return req, nil
 }
 
 // submit hands a request to the server.

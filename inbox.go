@@ -5,6 +5,7 @@ import "sync"
 // queue hands values from many goroutines to one, which takes all that wait at
 // once. It has no limit of its own: whoever puts bounds what it has under way.
 type queue[T any] struct {
+	yielding
 	ready chan struct{} // holds a token while values may wait
 	mu    struct {
 		sync.Mutex
@@ -19,6 +20,13 @@ func newQueue[T any]() *queue[T] {
 
 // put adds a value and reports whether the queue still takes any.
 func (q *queue[T]) put(item T) bool {
+	q.yield("put")
+	return q.add(item)
+}
+
+// add is put for a goroutine that no simulation may hold up, because it serves other
+// servers, too, or Stop does not wait for it.
+func (q *queue[T]) add(item T) bool {
 	q.mu.Lock()
 	if q.mu.closed {
 		q.mu.Unlock()
@@ -37,13 +45,14 @@ func (q *queue[T]) put(item T) bool {
 // takes it, and puts the item otherwise. It reports like put; join must not use
 // the queue.
 func (q *queue[T]) merge(item T, join func(last *T) bool) bool {
+	q.yield("put")
 	q.mu.Lock()
 	if n := len(q.mu.items); n > 0 && !q.mu.closed && join(&q.mu.items[n-1]) {
 		q.mu.Unlock()
 		return true
 	}
 	q.mu.Unlock()
-	return q.put(item)
+	return q.add(item)
 }
 
 // take returns all that waits, in the order of put, and keeps emptied to fill
@@ -54,6 +63,7 @@ func (q *queue[T]) take(emptied []T) []T {
 	items := q.mu.items
 	q.mu.items = emptied[:0]
 	q.mu.Unlock()
+	q.yield("taken")
 	return items
 }
 

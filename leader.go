@@ -139,7 +139,7 @@ func (l *eventLoop) leaveOffice() {
 		return
 	}
 	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
-		l.inbox.put(control(func(l *eventLoop) { l.expire(o.term) }))
+		l.inbox.add(control(func(l *eventLoop) { l.expire(o.term) })) // Stop does not wait for this
 	}))
 }
 

@@ -83,8 +83,9 @@ func (s *server) initialize() error {
 		options: &s.options, settings: &s.settings, events: &s.eventDispatcher,
 		log:   s.options.logger.With("server", s.name),
 		inbox: newQueue[any](), orders: newQueue[*order](),
-		ended: make(chan struct{}),
+		ended: make(chan struct{}), yielding: s.options.yielding,
 	}
+	r.inbox.yielding, r.orders.yielding = r.of("inbox"), r.of("orders")
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.applier = &applier{
 		home: r, server: s, registry: s.options.registry, events: r.events, ranges: newQueue[committed](),
@@ -97,6 +98,7 @@ func (s *server) initialize() error {
 		},
 		intended: func(intents []intent) { r.inbox.put(control(func(l *eventLoop) { l.intents = intents })) },
 	}
+	r.applier.ranges.yielding = r.of("ranges")
 	r.applier.saved.Store(new(savedState))
 	replica, err := r.open(s.LogPath())
 	if err != nil {
@@ -146,6 +148,7 @@ func (s *server) Start() error {
 	l.raft.role = Follower
 	l.publish()
 	s.lifecycle.state.Store(phaseStarted)
+	r.yield("start")
 	r.start(l)
 	return nil
 }
@@ -192,6 +195,7 @@ func (s *server) Stop() {
 			}
 		case phaseStarted:
 			r.cancel()
+			r.yield("stop")
 			if s.calledBack(r) {
 				<-r.ended
 				return

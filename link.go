@@ -117,6 +117,7 @@ func (s *sender) connect() {
 			stream.Close()
 			err = s.ctx.Err()
 		}
+		s.yield("connected")
 		result <- opening{stream, err}
 	})
 }
@@ -151,6 +152,7 @@ func (s *sender) opened(o opening) {
 func (s *sender) receive(stream AppendStream, generation uint64) {
 	for {
 		response, err := stream.Receive()
+		s.yield("received")
 		if err != nil {
 			response = nil
 		}
@@ -170,6 +172,7 @@ func (s *sender) callAppend(req *AppendEntriesRequest) {
 	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, sent: s.lastSent}
 	s.call(s.ctx, &s.busy, func(ctx context.Context, t Transporter) {
 		a.response = sendAppend(ctx, t, s.server, s.peer, req)
+		s.yield("called")
 		select {
 		case s.answers <- a:
 		case <-s.ctx.Done():

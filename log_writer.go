@@ -60,6 +60,7 @@ const (
 // logWriter owns the write end of the log. While it syncs, the orders of the
 // next turns gather, and become one write and one sync: group commit.
 type logWriter struct {
+	yielding
 	store  *wal.Store
 	orders *queue[*order]
 	done   func(written) // hands word to the event loop
@@ -93,7 +94,9 @@ func (w *logWriter) run() {
 			}
 			idle.Reset(sealAfter)
 		case <-idle.C:
-			w.report(written{err: w.seal()})
+			err := w.seal()
+			w.yield("sealed")
+			w.report(written{err: err})
 		}
 	}
 }
@@ -103,7 +106,9 @@ func (w *logWriter) carryOut(orders []*order) {
 	for len(orders) > 0 && !w.failed {
 		w.under = orders
 		n := joinable(orders)
+		w.yield("write")
 		err := w.write(orders[:n])
+		w.yield("written")
 		w.report(written{sequence: orders[n-1].sequence, err: err})
 		orders = orders[n:]
 	}

@@ -38,11 +38,12 @@ type MemoryNetwork struct {
 		sync.Mutex
 		faults
 		endpoints map[string]*MemoryTransporter
-		dice      map[memoryLink]*rand.Rand
+		routes    map[memoryLink]*memoryRoute
 		outbox    []*parcel  // sent and not yet on its way
 		transit   parcelHeap // on its way
-		held      []*parcel  // arrived at, or from, a server that is paused
+		held      []*parcel  // arrived where a Pause or a Clog keeps them
 		placed    uint64     // parcels ever put on their way
+		delivered time.Time  // when the last one was due
 		calls     map[*memoryCall]struct{}
 		streams   map[*memoryStream]struct{}
 		ended     []*memoryStream // whose end is to be told when mu is free
@@ -59,6 +60,8 @@ type faults struct {
 	groups             map[string]int // of a partition; a server that is absent is in group 0
 	isolated           map[string]bool
 	blocked            map[memoryLink]bool
+	stalled            map[memoryLink]bool
+	clogged            map[memoryLink]bool
 	paused             map[string]bool
 	minDelay, maxDelay time.Duration
 	loss, duplicates   float64
@@ -67,18 +70,11 @@ type faults struct {
 	checked            bool
 	callTimeout        time.Duration
 	intercept          func(MemoryMessage) bool
+	fates              func(MemoryMessage, *rand.Rand) Fate
 }
 
-// MemoryStats counts messages, answers included.
-type MemoryStats struct {
-	Sent       uint64 // by servers
-	Delivered  uint64 // to servers
-	Dropped    uint64 // for whatever reason
-	Duplicated uint64 // delivered once more
-	Changed    uint64 // whose sender changed their bytes after it had sent them; see SetChecked
-}
-
-// MemoryMessage is one message as an interceptor sees it.
+// MemoryMessage is one message as an interceptor, or what SetFates was given,
+// sees it.
 type MemoryMessage struct {
 	From, To string
 	Answer   bool // to a request that To sent
@@ -116,12 +112,14 @@ func NewMemoryNetwork(seed uint64) *MemoryNetwork {
 	n.mu.faults = faults{
 		isolated: make(map[string]bool),
 		blocked:  make(map[memoryLink]bool),
+		stalled:  make(map[memoryLink]bool),
+		clogged:  make(map[memoryLink]bool),
 		paused:   make(map[string]bool),
 		minDelay: memoryMinDelay, maxDelay: memoryMaxDelay,
 		callTimeout: memoryCallTimeout,
 	}
 	n.mu.endpoints = make(map[string]*MemoryTransporter)
-	n.mu.dice = make(map[memoryLink]*rand.Rand)
+	n.mu.routes = make(map[memoryLink]*memoryRoute)
 	n.mu.calls = make(map[*memoryCall]struct{})
 	n.mu.streams = make(map[*memoryStream]struct{})
 	n.tasks.Go("memory network", n.drive)
@@ -179,45 +177,6 @@ func (n *MemoryNetwork) Block(from, to string) {
 // Unblock ends a Block.
 func (n *MemoryNetwork) Unblock(from, to string) {
 	n.set(func(f *faults) { delete(f.blocked, memoryLink{from, to}) })
-}
-
-// Pause holds back all messages to and from a server, as when its process is
-// suspended: calls to it get no answer, and nothing says why. Resume delivers
-// what was held back.
-func (n *MemoryNetwork) Pause(name string) {
-	n.set(func(f *faults) { f.paused[name] = true })
-}
-
-// Resume ends a Pause.
-func (n *MemoryNetwork) Resume(name string) {
-	n.resume(func(paused string) bool { return paused == name })
-}
-
-// Heal ends every Partition, Isolate, Block and Pause. Delay, loss, duplication
-// and interceptor stay.
-func (n *MemoryNetwork) Heal() {
-	n.set(func(f *faults) {
-		f.groups = nil
-		clear(f.isolated)
-		clear(f.blocked)
-	})
-	n.resume(func(string) bool { return true })
-}
-
-func (n *MemoryNetwork) resume(which func(name string) bool) {
-	n.mu.Lock()
-	for name := range n.mu.paused {
-		if which(name) {
-			delete(n.mu.paused, name)
-		}
-	}
-	// Their places in time stay, and with them their order.
-	for _, p := range n.mu.held {
-		heap.Push(&n.mu.transit, p)
-	}
-	n.mu.held = nil
-	n.mu.Unlock()
-	n.wake()
 }
 
 // SetDelay sets the bounds between which each message's delay is drawn.
@@ -284,16 +243,24 @@ type parcel struct {
 	from    *MemoryTransporter
 	to      string
 	answer  bool
-	message interface{} // the addressee's copy
-	rank    int         // of its kind
-	order   uint64      // among its kind, on its link
-	sent    time.Time
-	due     time.Time
-	place   uint64
-	pipe    *memoryPipe        // of a stream's message
+	message interface{}        // the addressee's copy
+	rank    int                // of its kind
+	order   uint64             // among its kind, on its link
+	call    *memoryCall        // that it belongs to, or
+	pipe    *memoryPipe        // the direction of a stream that it is on
 	host    *MemoryTransporter // that must still be there when it arrives; nil: whoever has the name
 	watch   *byteWatch
-	arrive  func() // on the driver: it must not wait
+	sent    time.Time
+
+	// Since it is on its way.
+	due    time.Time
+	place  uint64
+	route  *memoryRoute
+	number uint64             // on its route
+	met    *MemoryTransporter // who had the addressee's name when it left
+	copied bool               // another one is the message itself
+	astray bool               // to is not whom its sender meant
+	held   heldBy
 }
 
 // parcelHeap has the parcel that arrives next on top.
@@ -386,7 +353,7 @@ func (n *MemoryNetwork) dispatch() {
 	}
 	leaving := slices.Clone(n.mu.outbox[:later])
 	n.mu.outbox = slices.Delete(n.mu.outbox, 0, later)
-	intercept := n.mu.intercept
+	intercept, fates := n.mu.intercept, n.mu.fates
 	n.mu.Unlock()
 
 	slices.SortStableFunc(leaving, func(a, b *parcel) int {
@@ -394,7 +361,12 @@ func (n *MemoryNetwork) dispatch() {
 			cmp.Compare(a.rank, b.rank), cmp.Compare(a.order, b.order))
 	})
 	for _, p := range leaving {
-		n.place(p, now, intercept == nil || intercept(p.shown()))
+		pass := intercept == nil || intercept(p.shown())
+		var fate Fate
+		if fates != nil {
+			fate = fates(p.shown(), n.diceFor(p))
+		}
+		n.place(p, now, pass, &fate)
 	}
 	n.tellEnded()
 }
@@ -408,32 +380,48 @@ func (p *parcel) shown() MemoryMessage {
 	return m
 }
 
-// place draws the fate of a parcel and puts it on its way.
-func (n *MemoryNetwork) place(p *parcel, now time.Time, pass bool) {
+// place draws what chance has in store for a parcel and puts it on its way.
+func (n *MemoryNetwork) place(p *parcel, now time.Time, pass bool, fate *Fate) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mu.stats.Sent++
+	route := n.routeOf(memoryLink{p.from.name, p.to})
+	route.sent++
+	p.route, p.number, p.met = route, route.sent, n.mu.endpoints[p.to]
 	// Everything is drawn for each parcel, so that one probability does not shift
 	// what the others decide.
-	dice := n.diceOf(memoryLink{p.from.name, p.to})
-	lost := dice.Float64() < n.mu.loss
-	twice := dice.Float64() < n.mu.duplicates
-	delay, delayAgain := n.delay(dice), n.delay(dice)
-
-	p.due = now.Add(delay)
+	lost := route.dice.Float64() < n.mu.loss
+	twice := route.dice.Float64() < n.mu.duplicates
+	delay, delayAgain := n.delay(route.dice), n.delay(route.dice)
+	if n.stopped(p) {
+		return
+	}
+	n.replay(p, now.Add(delay), fate.Again)
+	if !pass || lost || fate.Drop {
+		n.mu.stats.Lost++
+		n.lose(p, n.mu.streamLoss)
+		return
+	}
+	if fate.Flip > 0 && !n.flip(p, fate.Flip) {
+		n.lose(p, n.mu.streamLoss)
+		return
+	}
+	if fate.To != "" && fate.To != p.to {
+		if p = n.misdirect(p, fate.To); p == nil || n.stopped(p) {
+			return
+		}
+	}
+	if fate.Delay > 0 {
+		n.mu.stats.Delayed++
+	}
+	p.due = now.Add(delay + max(fate.Delay, 0))
 	if p.pipe != nil {
 		p.due = p.pipe.next(p.due)
 	}
-	if !pass || lost || n.mu.cut(p.from.name, p.to) {
-		n.lose(p)
-		return
-	}
 	n.push(p)
 	if twice && p.pipe == nil {
-		again := *p
-		again.due = now.Add(delayAgain)
 		n.mu.stats.Duplicated++
-		n.push(&again)
+		n.pushAgain(p, now.Add(delayAgain))
 	}
 }
 
@@ -443,31 +431,35 @@ func (n *MemoryNetwork) push(p *parcel) {
 	heap.Push(&n.mu.transit, p)
 }
 
-func (n *MemoryNetwork) diceOf(link memoryLink) *rand.Rand {
-	dice := n.mu.dice[link]
-	if dice == nil {
-		dice = rand.New(rand.NewPCG(n.seed, hashNames(link.from, link.to)))
-		n.mu.dice[link] = dice
-	}
-	return dice
-}
-
 func (n *MemoryNetwork) delay(dice *rand.Rand) time.Duration {
 	return n.mu.minDelay + time.Duration(dice.Int64N(int64(n.mu.maxDelay-n.mu.minDelay)+1))
 }
 
-// lose counts a lost parcel and does to its stream what that means.
-func (n *MemoryNetwork) lose(p *parcel) {
-	n.mu.stats.Dropped++
-	if p.pipe == nil {
-		return
+// stopped loses a parcel that its link does not carry.
+func (n *MemoryNetwork) stopped(p *parcel) bool {
+	switch {
+	case n.mu.cut(p.from.name, p.to):
+		n.mu.stats.Cut++
+		n.lose(p, n.mu.streamLoss)
+		return true
+	case len(n.mu.stalled) > 0 && n.mu.stalled[memoryLink{p.from.name, p.to}]:
+		n.mu.stats.Stalled++
+		n.lose(p, StreamStalls)
+		return true
 	}
-	if n.mu.streamLoss == StreamSkips {
+	return false
+}
+
+// lose counts a lost parcel and does to its stream what that means.
+func (n *MemoryNetwork) lose(p *parcel, mode StreamLoss) {
+	n.mu.stats.Dropped++
+	if p.pipe == nil || mode == StreamSkips {
 		return
 	}
 	// What was sent before it still arrives.
 	p.pipe.stall(cmp.Or(p.place, n.mu.placed+1))
-	if n.mu.streamLoss == StreamBreaks {
+	if mode == StreamBreaks && !p.pipe.stream.dead {
+		n.mu.stats.Broken++
 		n.endStream(p.pipe.stream, errMemoryReset)
 	}
 }
@@ -481,6 +473,14 @@ func (n *MemoryNetwork) deliverNext() bool {
 		return false
 	}
 	p := heap.Pop(&n.mu.transit).(*parcel)
+	if p.due.Equal(now) && now.Equal(n.mu.delivered) {
+		// In a bubble, what two goroutines do at one instant has no order.
+		p.due = p.due.Add(1)
+		heap.Push(&n.mu.transit, p)
+		n.mu.Unlock()
+		return true
+	}
+	n.mu.delivered = p.due
 	arrives := n.arrives(p)
 	n.mu.Unlock()
 	n.tellEnded()
@@ -490,7 +490,7 @@ func (n *MemoryNetwork) deliverNext() bool {
 			n.mu.stats.Changed++
 			n.mu.Unlock()
 		}
-		p.arrive()
+		n.deliver(p)
 	}
 	return true
 }
@@ -498,18 +498,33 @@ func (n *MemoryNetwork) deliverNext() bool {
 // arrives decides at the end of a parcel's way whether it is delivered.
 func (n *MemoryNetwork) arrives(p *parcel) bool {
 	switch {
-	case n.mu.paused[p.from.name] || n.mu.paused[p.to]:
-		n.mu.held = append(n.mu.held, p)
+	case n.holds(p), n.stopped(p):
 		return false
-	case n.mu.cut(p.from.name, p.to):
-		n.lose(p)
+	case p.pipe != nil && p.pipe.stalls(p.place):
+		n.mu.stats.Stalled++
+		n.mu.stats.Dropped++
 		return false
-	case p.pipe != nil && p.pipe.stalls(p.place), p.host != nil && p.host.gone:
+	case p.host != nil && p.host.gone:
 		n.mu.stats.Dropped++
 		return false
 	}
-	n.mu.stats.Delivered++
+	n.mu.stats.arrived(p, n.mu.endpoints[p.to])
 	return true
+}
+
+// deliver gives a parcel to whom it is for. The driver does it, so that it must
+// not wait.
+func (n *MemoryNetwork) deliver(p *parcel) {
+	switch {
+	case p.pipe != nil && p.answer:
+		p.pipe.stream.give(p.message.(*AppendEntriesResponse))
+	case p.pipe != nil:
+		p.pipe.stream.take(p.message.(*AppendEntriesRequest))
+	case p.answer:
+		p.call.finish(p.message)
+	default:
+		n.tasks.Go("memory call", func() { n.serve(p) })
+	}
 }
 
 // String tells what is under way, for people.

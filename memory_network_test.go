@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -388,13 +389,14 @@ func TestMemoryCheckedFindsSharedMemory(t *testing.T) {
 }
 
 // memoryTrace runs five servers that call each other from many goroutines at the
-// same instants under every fault, and tells what arrived when.
-func memoryTrace(t *testing.T, seed uint64) (trace []string) {
+// same instants under faults, and tells what arrived when.
+func memoryTrace(t *testing.T, seed uint64, fates func(MemoryMessage, *rand.Rand) Fate) (trace []string) {
 	synctest.Test(t, func(t *testing.T) {
 		n := NewMemoryNetwork(seed)
 		defer n.Close()
 		n.SetLoss(0.1)
 		n.SetDuplicates(0.1)
+		n.SetFates(fates)
 		start := time.Now()
 		var mu sync.Mutex
 		var group sync.WaitGroup
@@ -422,12 +424,12 @@ func memoryTrace(t *testing.T, seed uint64) (trace []string) {
 }
 
 func TestMemoryNetworkRepeats(t *testing.T) {
-	first := memoryTrace(t, 1)
+	first := memoryTrace(t, 1, nil)
 	require.Greater(t, len(first), 400)
 	for range 5 {
-		require.Equal(t, first, memoryTrace(t, 1))
+		require.Equal(t, first, memoryTrace(t, 1, nil))
 	}
-	require.False(t, slices.Equal(first, memoryTrace(t, 2)))
+	require.False(t, slices.Equal(first, memoryTrace(t, 2, nil)))
 }
 
 func TestMemoryNetworkCloseEndsEverything(t *testing.T) {

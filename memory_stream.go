@@ -122,7 +122,6 @@ func (s *memoryStream) Send(req *AppendEntriesRequest) error {
 	n.send(&parcel{
 		from: s.client, to: s.host.name, message: message, watch: watch,
 		rank: rankOf(message), order: order, pipe: &s.requests, host: s.host,
-		arrive: func() { s.take(message) },
 	})
 	return nil
 }
@@ -166,7 +165,6 @@ func (s *memoryStream) answerAppend(resp *AppendEntriesResponse) {
 	n.send(&parcel{
 		from: s.host, to: s.client.name, answer: true, message: answer, watch: watch,
 		rank: rankOf(answer), order: answer.Sequence, pipe: &s.replies, host: s.client,
-		arrive: func() { s.give(answer) },
 	})
 }
 

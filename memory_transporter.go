@@ -219,9 +219,7 @@ func (t *MemoryTransporter) call(ctx context.Context, to string, req any, bare b
 	if err != nil {
 		return nil, err
 	}
-	p := &parcel{from: t, to: to, message: message, watch: watch, rank: rankOf(message), order: orderOf(message, c.order)}
-	p.arrive = func() { n.tasks.Go("memory call", func() { n.serve(c, message) }) }
-	n.send(p)
+	n.send(&parcel{from: t, to: to, message: message, watch: watch, rank: rankOf(message), order: orderOf(message, c.order), call: c})
 	select {
 	case answer := <-c.answer:
 		if err, failed := answer.(error); failed {
@@ -237,10 +235,11 @@ func (t *MemoryTransporter) call(ctx context.Context, to string, req any, bare b
 	}
 }
 
-// serve has the addressee answer a request, and sends the answer back.
-func (n *MemoryNetwork) serve(c *memoryCall, message any) {
+// serve has whom a request has come to answer it, and sends the answer back.
+func (n *MemoryNetwork) serve(p *parcel) {
+	c := p.call
 	n.mu.Lock()
-	host := n.mu.endpoints[c.to]
+	host := n.mu.endpoints[p.to]
 	checked := n.mu.checked
 	var server Server
 	if host != nil {
@@ -252,22 +251,24 @@ func (n *MemoryNetwork) serve(c *memoryCall, message any) {
 		return
 	}
 	// The addressee's own, even of a message that arrives twice.
-	req, err := copyMessage(message, AsStructs, c.bare, checked)
+	req, err := copyMessage(p.message, AsStructs, c.bare, checked)
 	if err != nil {
 		c.finish(err)
 		return
 	}
-	answer := handle(host, server, req)
+	var answer any = ErrStreamAddressee // which the two ends of a stream find out when it is opened
+	if _, opening := req.(streamOpening); !opening || !p.astray {
+		answer = handle(host, server, req)
+	}
 	if checked {
 		spoil(req)
 	}
-	reply := &parcel{from: host, to: c.from.name, answer: true, message: answer, rank: rankOf(answer), order: orderOf(answer, c.order)}
+	reply := &parcel{from: host, to: c.from.name, answer: true, message: answer, rank: rankOf(answer), order: orderOf(answer, c.order), call: c}
 	if _, failed := answer.(error); !failed {
 		if reply.message, reply.watch, err = n.copyOf(answer, c.bare); err != nil {
 			reply.message = err
 		}
 	}
-	reply.arrive = func() { c.finish(reply.message) }
 	n.send(reply)
 }
 

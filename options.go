@@ -38,6 +38,7 @@ const (
 type Option func(*options)
 
 type options struct {
+	yielding
 	logger              *slog.Logger
 	registry            *Registry
 	fs                  vfs.FS
@@ -49,6 +50,7 @@ type options struct {
 	maxSegmentBytes     int64
 	snapshotTrigger     logSize
 	preVote             bool
+	observing           observing
 }
 
 // WithLogger sets where the server tells of transitions and errors; nothing of

@@ -175,6 +175,7 @@ func (s *sender) tick() time.Duration {
 
 // pump sends what the window and the link have room for.
 func (s *sender) pump() {
+	s.yield("view")
 	view := s.view.Load()
 	for view != nil && s.ctx.Err() == nil && s.mayCarry() && !s.behind(view) && s.progress.next <= view.terms.end && s.progress.maySend() {
 		records, last, err := view.read(s.progress.next, view.terms.end, s.progress.room())
@@ -219,6 +220,7 @@ func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
 		s.callAppend(req)
 		return true
 	}
+	s.yield("send")
 	if err := s.link.stream.Send(req); err != nil {
 		s.broken()
 		return false

@@ -96,6 +96,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}
+	r.yield("proposed")
 	return p.wait(ctx, r.ended)
 }
 

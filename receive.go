@@ -94,7 +94,7 @@ func (s *server) submitAppend(req *AppendEntriesRequest, responder appendRespond
 	if err := call.read(); err != nil {
 		return err
 	}
-	if !r.inbox.put(call) {
+	if !r.inbox.add(call) { // by a network's one goroutine, perhaps
 		return StopError
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 // run is one life of a server, from Init to Stop: what its goroutines share.
 // Every field is fixed once they start, or safe to share.
 type run struct {
+	yielding
 	server           *server
 	name             string
 	connectionString string
@@ -66,6 +67,7 @@ func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.C
 		defer busy.Add(-1)
 		ctx, cancel := context.WithTimeout(ctx, r.settings.electionTimeout())
 		defer cancel()
+		r.yield("call")
 		f(ctx, r.transporter())
 	})
 }
@@ -218,7 +220,7 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 
 // start begins the goroutines.
 func (r *run) start(l *eventLoop) {
-	w := &logWriter{store: r.store, orders: r.orders, commit: l.raft.commitIndex, done: func(word written) { r.inbox.put(word) }}
+	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, done: func(word written) { r.inbox.put(word) }}
 	r.tasks.Go("log", w.run)
 	r.applies.Go("apply", r.applier.run)
 	r.tasks.Go("loop", func() {
@@ -231,6 +233,7 @@ func (r *run) start(l *eventLoop) {
 // other goroutines end.
 func (l *eventLoop) end() {
 	l.inbox.close()
+	l.yield("end")
 	l.applier.ranges.close()
 	for _, event := range l.inbox.take(nil) {
 		if p, ok := event.(*proposal); ok {

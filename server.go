@@ -232,7 +232,7 @@ func NewServer(name string, path string, transporter Transporter, stateMachine S
 		return nil, err
 	}
 	s.options.logger = widen(s.options.logger)
-	s.source = s
+	s.source, s.yielding = s, s.options.yielding
 	s.settings.election.Store(int64(s.options.electionTimeout))
 	s.settings.beat.Store(int64(s.options.heartbeatInterval))
 	s.settings.transport.Store(&transporter)

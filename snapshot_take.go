@@ -132,6 +132,7 @@ func (a *applier) take(done chan error) {
 	// The application writes, so Stop may have to leave the task behind.
 	r.applies.Go("snapshot", func() {
 		info, err := r.writeSnapshot(header, view)
+		r.yield("snapshot")
 		if err == nil {
 			a.saves(&at)
 			r.snapshotError.Store(nil)

@@ -182,6 +182,7 @@ func (r *run) collect(ctx context.Context, in *incoming) (snapshot.Info, error) 
 		select {
 		case p := <-in.pieces:
 			err := file.Append(p.offset, p.bytes)
+			r.yield("piece stored")
 			in.offset.Store(file.Offset())
 			p.stored <- err
 			if err != nil && !errors.Is(err, snapshot.ErrOffset) {
@@ -361,6 +362,7 @@ func (s *server) SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *Snapshot
 		return response
 	}
 	if in.whole == nil {
+		r.yield("piece")
 		response.Success = in.store(&copied, r.ended)
 		response.Offset = uint64(in.offset.Load())
 		if !in.complete() {

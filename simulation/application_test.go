@@ -1,0 +1,139 @@
+//go:build simulation
+
+package simulation_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goraft/raft"
+	"github.com/goraft/raft/simulation"
+)
+
+// bank is an application: accounts, between which money moves.
+type bank struct{ Accounts map[string]int }
+
+const (
+	accounts = 5
+	fortune  = 100 // of each account at the beginning
+)
+
+func newBank() raft.StateMachine {
+	b := &bank{Accounts: map[string]int{}}
+	for i := range accounts {
+		b.Accounts[fmt.Sprint("account ", i)] = fortune
+	}
+	return b
+}
+
+// Save is StateMachine's. Package json writes maps in the order of their keys.
+func (b *bank) Save() ([]byte, error) { return json.Marshal(b) }
+
+// Recovery is StateMachine's.
+func (b *bank) Recovery(state []byte) error { return json.Unmarshal(state, b) }
+
+// move takes money from one account to another.
+type move struct {
+	From, To string
+	Amount   int
+}
+
+var errPoor = errors.New("not enough money")
+
+// CommandName is Command's.
+func (c *move) CommandName() string { return "move" }
+
+// Apply is CommandApply's.
+func (c *move) Apply(ctx raft.Context) (interface{}, error) {
+	b := ctx.Server().Context().(*bank)
+	if b.Accounts[c.From] < c.Amount {
+		return nil, errPoor
+	}
+	b.Accounts[c.From] -= c.Amount
+	b.Accounts[c.To] += c.Amount
+	return b.Accounts[c.To], nil
+}
+
+var bankers = simulation.Application{
+	Commands: []raft.Command{&move{}},
+	Machine:  newBank,
+	Command: func(r *rand.Rand) raft.Command {
+		return &move{fmt.Sprint("account ", r.IntN(accounts)), fmt.Sprint("account ", r.IntN(accounts)), r.IntN(50)}
+	},
+	Check: func(m raft.StateMachine) error {
+		total := 0
+		for _, money := range m.(*bank).Accounts {
+			total += money
+		}
+		if total != accounts*fortune {
+			return fmt.Errorf("there is money for %d, not for %d", total, accounts*fortune)
+		}
+		return nil
+	},
+}
+
+// TestBank is how an application tests its own state machine: a few seeds here, as
+// many as one likes elsewhere.
+func TestBank(t *testing.T) {
+	for seed := range uint64(3) {
+		simulation.Test(t, seed+1, bankers)
+	}
+}
+
+// list is an application with a mistake: what it saves depends on the order of a
+// map.
+type list struct {
+	names map[string]bool
+}
+
+func newList() raft.StateMachine { return &list{names: map[string]bool{}} }
+
+// Save is StateMachine's.
+func (l *list) Save() ([]byte, error) {
+	var names []string
+	for name := range l.names {
+		names = append(names, name)
+	}
+	return []byte(strings.Join(names, " ")), nil
+}
+
+// Recovery is StateMachine's.
+func (l *list) Recovery(state []byte) error {
+	clear(l.names)
+	for _, name := range strings.Fields(string(state)) {
+		l.names[name] = true
+	}
+	return nil
+}
+
+// enter adds a name to a list.
+type enter struct{ Name string }
+
+// CommandName is Command's.
+func (c *enter) CommandName() string { return "enter" }
+
+// Apply is CommandApply's.
+func (c *enter) Apply(ctx raft.Context) (interface{}, error) {
+	ctx.Server().Context().(*list).names[c.Name] = true
+	return nil, nil
+}
+
+// TestListIsNoticed shows that a state machine whose state depends on something
+// else than the log is found out.
+func TestListIsNoticed(t *testing.T) {
+	report := simulation.Run(t, 3, simulation.Application{
+		Commands: []raft.Command{&enter{}},
+		Machine:  newList,
+		Command:  func(r *rand.Rand) raft.Command { return &enter{fmt.Sprint("n", r.IntN(1000))} },
+	})
+	if lines := strings.Split(report.Failure, "\n"); !slices.ContainsFunc(lines, func(line string) bool {
+		return strings.Contains(line, "the same commands have led to another state")
+	}) {
+		t.Errorf("the failure is %q", report.Failure)
+	}
+}

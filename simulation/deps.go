@@ -1,8 +1,0 @@
-//go:build simulation
-
-package simulation
-
-import (
-	_ "github.com/anishathalye/porcupine"
-	_ "github.com/goraft/raft"
-)

@@ -1,0 +1,90 @@
+//go:build simulation
+
+package simulation
+
+import (
+	"fmt"
+
+	"github.com/goraft/raft"
+)
+
+// sent takes a message as it leaves, and says whether it goes on: whatever it
+// says of its sender must be durable there by now.
+func (w *watch) sent(m raft.MemoryMessage) bool {
+	n := w.world.node(m.From)
+	if n == nil {
+		return true // a stranger's
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.world.trace.printf("%s > %s %s", m.From, m.To, describe(m))
+	var term, id uint64
+	switch message := m.Message.(type) {
+	case *raft.RequestVoteRequest:
+		id = message.StoreID
+		if !message.PreVote {
+			term = message.Term
+			w.voted(m.From, id, m.From, term)
+			if n.silenced.Load() {
+				return false // it votes for itself
+			}
+		}
+	case *raft.RequestVoteResponse:
+		term, id = message.Term, message.StoreID
+		if message.VoteGranted && !message.PreVote {
+			w.voted(m.From, id, m.To, term)
+			if n.silenced.Load() {
+				return false
+			}
+		}
+	case *raft.AppendEntriesRequest:
+		term = message.Term
+		w.leads(term, m.From, "a message")
+	case *raft.AppendEntriesResponse:
+		term, id = message.Term(), message.StoreID
+		w.acknowledged(m, message)
+	case *raft.SnapshotRequest:
+		term = message.Term
+		w.leads(term, m.From, "an offer")
+	case *raft.SnapshotRecoveryRequest:
+		term = message.Term
+		w.leads(term, m.From, "a piece")
+	}
+	if id != 0 {
+		of := store{m.From, id}
+		w.heard[of] = max(w.heard[of], term)
+	}
+	return true
+}
+
+// acknowledged checks that a server acknowledges only what is durable there (I7).
+func (w *watch) acknowledged(m raft.MemoryMessage, answer *raft.AppendEntriesResponse) {
+	log := w.logs[m.From]
+	if log == nil || !answer.Success() || answer.Term() != log.last.Term || answer.StoreID != log.last.StoreID {
+		return
+	}
+	if answer.Index() > log.last.Durable {
+		w.violated("I7", "%s acknowledges %d, durable is %d", m.From, answer.Index(), log.last.Durable)
+	}
+}
+
+// describe is a message in a line.
+func describe(m raft.MemoryMessage) string {
+	switch message := m.Message.(type) {
+	case *raft.RequestVoteRequest:
+		return fmt.Sprintf("asks for the vote of term %d, pre-vote %t, last %d/%d", message.Term, message.PreVote, message.LastLogIndex, message.LastLogTerm)
+	case *raft.RequestVoteResponse:
+		return fmt.Sprintf("votes %t in term %d, pre-vote %t, refused %d", message.VoteGranted, message.Term, message.PreVote, message.Refused)
+	case *raft.AppendEntriesRequest:
+		return fmt.Sprintf("appends in term %d after %d/%d, commit %d, number %d", message.Term, message.PrevLogIndex, message.PrevLogTerm, message.CommitIndex, message.Sequence)
+	case *raft.AppendEntriesResponse:
+		return fmt.Sprintf("has appended %t in term %d up to %d, refused %d, number %d", message.Success(), message.Term(), message.Index(), message.Refused, message.Sequence)
+	case *raft.SnapshotRequest:
+		return fmt.Sprintf("offers a snapshot in term %d of %d/%d", message.Term, message.LastIndex, message.LastTerm)
+	case *raft.SnapshotRecoveryRequest:
+		return fmt.Sprintf("sends a piece of a snapshot in term %d of %d/%d", message.Term, message.LastIndex, message.LastTerm)
+	case nil:
+		return "opens a stream"
+	}
+	return fmt.Sprintf("%T", m.Message)
+}

@@ -1,0 +1,83 @@
+//go:build simulation
+
+package simulation
+
+import (
+	"context"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/goraft/raft"
+)
+
+// workload is what runs on the servers of a world, and who uses it.
+type workload interface {
+	// register tells the servers' registry the commands.
+	register(*raft.Registry) error
+	// machine makes what a server's next life is given.
+	machine(*node) (raft.StateMachine, interface{})
+	// reset makes a machine new, for a server that is stopped and will start
+	// again; false: it cannot, the server has to be made anew.
+	reset(*node) bool
+	// client is one of those who send commands.
+	client(id int) worker
+	// complete reports whether a server's state is all that was ever applied.
+	complete(*node) bool
+	// settle checks at the end what clients were told.
+	settle()
+	// done counts what clients did; history is all of it.
+	done() int
+	history() []porcupine.Operation
+}
+
+// worker is a client.
+type worker interface {
+	// work sends commands until the context ends.
+	work(context.Context)
+	// send sends one and reports whether it was carried out.
+	send(raft.Server) bool
+}
+
+// registers is the workload of the simulation's own: keys with a value each, of
+// which everything is known that servers and clients say.
+type registers struct {
+	*oracle
+	clients []*client
+}
+
+func newRegisters(w *world) *registers { return &registers{oracle: &oracle{world: w}} }
+
+func (g *registers) register(registry *raft.Registry) error { return registry.Register(&command{}) }
+
+func (g *registers) machine(n *node) (raft.StateMachine, interface{}) {
+	m := newMachine(n, g.oracle)
+	n.machine.Store(m)
+	return m, m
+}
+
+func (g *registers) reset(n *node) bool {
+	n.machine.Load().reset()
+	return true
+}
+
+func (g *registers) client(id int) worker {
+	c := newClient(g.world, g.oracle, uint64(id))
+	g.clients = append(g.clients, c)
+	return c
+}
+
+func (g *registers) complete(n *node) bool {
+	place, chain := n.machine.Load().state()
+	last, total := g.last()
+	return place == total && chain == last.chain
+}
+
+func (g *registers) settle() { g.oracle.settle(g.clients) }
+
+func (g *registers) done() (n int) {
+	for _, c := range g.clients {
+		n += len(c.sent)
+	}
+	return n
+}
+
+func (g *registers) history() []porcupine.Operation { return history(g.clients) }
