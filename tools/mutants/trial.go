@@ -9,18 +9,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
 
 // The verdicts on a mutant.
 const (
-	caught  = "caught"
-	hung    = "hung"   // caught, by a test that did not end
-	missed  = "missed" // every test passes
-	broken  = "broken" // the patch does not apply or compile
-	unclear = "unclear"
-	open    = "open" // not caught by the tests that a quick run tries
+	caught = "caught"
+	hung   = "hung"   // caught, by a test that did not end
+	missed = "missed" // every test passes
+	broken = "broken" // the patch does not apply or compile
+	open   = "open"   // not caught by the tests that a quick run tries
 )
 
 // verdict is what became of a mutant.
@@ -143,27 +143,23 @@ func (b *bench) try(m *mutant) (verdict, error) {
 		v.Verdict, v.Note, v.Seconds = what, note, time.Since(began).Seconds()
 		return v, nil
 	}
-	with := trial{treeWoven, m.name}
-	if b.woven[m.name] {
-		for _, dir := range m.dirs() { // shared by all, so it does not count
-			if _, err := b.compile(treeWoven, dir); err != nil {
-				return end(broken, err.Error())
-			}
-		}
-		began = time.Now()
+	with, err := b.prepare(m)
+	if err != nil {
+		return end(broken, err.Error())
+	}
+	if with.tree == treeWoven {
+		began = time.Now() // what all of them share is nobody's
 	} else {
-		with = trial{treePatched, ""}
 		defer m.revert(b.tree(treePatched), b.clean)
 		defer b.forget(treePatched)
-		if err := m.apply(b.tree(treePatched)); err != nil {
-			return end(broken, err.Error())
-		}
 	}
 	stages, err := b.stages(m)
 	if err != nil {
 		return v, err
 	}
 	var doubts []string
+	common := b.leftOut
+	defer func() { b.leftOut = common }()
 	for i := 0; i < len(stages); {
 		s := &stages[i]
 		if _, err := b.compile(with.tree, s.dir); err != nil {
@@ -176,13 +172,19 @@ func (b *bench) try(m *mutant) (verdict, error) {
 		}
 		doubt, always := b.confirm(with, s, &o)
 		switch {
-		case always:
-			// The stage is run again without it.
-			fmt.Printf("left out: %s of %s %s\n", o.test, s.dir, doubt)
-			b.leftOut = append(b.leftOut, top(o.test))
+		case doubt != "" && o.test != "":
+			// The stage is run again without it, and so are those of the next mutants if
+			// this one has nothing to do with it.
+			b.leftOut = append(slices.Clip(b.leftOut), top(o.test))
+			if always {
+				fmt.Printf("left out: %s of %s %s\n", o.test, s.dir, doubt)
+				common = append(slices.Clip(common), top(o.test))
+			} else {
+				doubts = append(doubts, fmt.Sprintf("%s %s", o.test, doubt))
+			}
 			continue
 		case doubt != "":
-			doubts = append(doubts, fmt.Sprintf("%s: %s", o.test, doubt))
+			doubts = append(doubts, doubt)
 			i++
 			continue
 		}
@@ -195,13 +197,27 @@ func (b *bench) try(m *mutant) (verdict, error) {
 		}
 		return end(caught, strings.Join(doubts, "; "))
 	}
-	if len(doubts) > 0 {
-		return end(unclear, strings.Join(doubts, "; "))
-	}
 	if b.quick {
-		return end(open, "")
+		return end(open, strings.Join(doubts, "; "))
 	}
-	return end(missed, "")
+	return end(missed, strings.Join(doubts, "; "))
+}
+
+// prepare puts the mutant into force, in the tree of all or in one of its own.
+func (b *bench) prepare(m *mutant) (trial, error) {
+	if !b.woven[m.name] {
+		err := m.apply(b.tree(treePatched))
+		if err != nil {
+			err = errors.Join(err, m.revert(b.tree(treePatched), b.clean))
+		}
+		return trial{treePatched, ""}, err
+	}
+	for _, dir := range m.dirs() {
+		if _, err := b.compile(treeWoven, dir); err != nil {
+			return trial{}, err
+		}
+	}
+	return trial{treeWoven, m.name}, nil
 }
 
 // top is the test that a subtest belongs to.
