@@ -3,8 +3,11 @@ package raft
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/goraft/raft/internal/vfs"
 )
 
 // The tests of this file take single turns of an event loop, with what the rules
@@ -100,6 +103,20 @@ func TestFault010_VoteOfAServerWithoutPreVotes(t *testing.T) {
 	require.False(t, h.election.won(), "a pre-vote binds nobody")
 }
 
+// Row 15: the interval of the quorum check is an election timeout, however short.
+func TestFault015_QuorumCheckOfShortTimeouts(t *testing.T) {
+	h := newHandLoop(t)
+	for _, timeout := range []time.Duration{50, 150, 200, 999, 1000, 2500} {
+		timeout *= time.Millisecond
+		h.settings.setElectionTimeout(timeout)
+		for range 100 {
+			d := h.checkInterval()
+			require.LessOrEqual(t, d, timeout)
+			require.GreaterOrEqual(t, d, timeout-timeout/10)
+		}
+	}
+}
+
 // Row 20: what was staged in an office that is lost does not count against the next
 // one's limit, and neither does the word to stand at once.
 func TestFault020_NothingOfAnOfficeIsLeft(t *testing.T) {
@@ -122,6 +139,26 @@ func TestFault020_NothingOfAnOfficeIsLeft(t *testing.T) {
 	})
 }
 
+// Row 20: the word to stand at once is for one candidacy. The next one asks again
+// whether an election would be won, and begins a term of its own.
+func TestFault020_SummonedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandLoop(t)
+		h.raft.campaign()
+		h.summoned = h.raft.term
+		h.save()
+		h.writer.carryOut(h.given())
+		h.candidateLoop() // in vain: nobody answers
+		require.Equal(t, Candidate, h.raft.role)
+		require.Zero(t, h.summoned)
+		h.candidateLoop()
+		require.Equal(t, Follower, h.raft.role, "it asked for pre-votes in vain")
+		require.EqualValues(t, 1, h.raft.term)
+		h.cancel()
+		h.callers.Wait()
+	})
+}
+
 // Row 26: an answer counts for the office that asked, if it was given in its term.
 func TestFault026_AnswersOfAnotherTerm(t *testing.T) {
 	inLeading(t, 3, func(t *testing.T, h *handLoop) {
@@ -141,7 +178,7 @@ func TestFault026_AnswersOfAnotherTerm(t *testing.T) {
 }
 
 // Row 31: in the turn that deposes a leader its log may become another one's; its
-// senders see nothing of that, and its office commits nothing in it.
+// senders see nothing of that, and its office neither commits nor appends in it.
 func TestFault031_DeposedLeaderShowsNothing(t *testing.T) {
 	inLeading(t, 2, func(t *testing.T, h *handLoop) {
 		h.stage()
@@ -151,8 +188,11 @@ func TestFault031_DeposedLeaderShowsNothing(t *testing.T) {
 		require.NotNil(t, s)
 		before := s.view.Load()
 		committed := h.raft.commitIndex
+		h.inbox.put(control(func(l *eventLoop) { l.request(newJoin("d", "")) }))
 		h.deliver(4, entryID{committed, 2}, 0, 4, 4)
 		h.turn(h.decideLeading)
+		require.Equal(t, entryID{committed + 2, 4}, h.raft.log.last(), "what the leader of term 4 has sent, and no more")
+		require.Nil(t, h.raft.configuration().find("d"))
 		require.EqualValues(t, 4, h.raft.term)
 		require.Same(t, before, s.view.Load(), "entries of term 4 in the name of the leader of term 2")
 		require.Equal(t, committed, h.raft.commitIndex)
@@ -203,6 +243,62 @@ func TestFault057_ReadyAfterAnEntryOfItsOwn(t *testing.T) {
 		h.publish()
 		require.True(t, h.told.status.Ready)
 	})
+}
+
+// Row 57: what is in the log and not known to be committed is not applied at a start:
+// another leader may replace it.
+func TestFault057_UncommittedEntriesAreNotReplayed(t *testing.T) {
+	h := newHandLoop(t)
+	h.deliver(1, entryID{}, 0, 1, 1)
+	h.turn(h.decide)
+	h.carryOut()
+	h.deliver(1, entryID{2, 1}, 2, 1, 1, 1)
+	h.turn(h.decide)
+	h.carryOut()
+	l := openLoop(t, h.disk.CrashClone(vfs.Nothing))
+	require.EqualValues(t, 5, l.raft.log.end)
+	require.LessOrEqual(t, l.raft.commitIndex, uint64(2))
+	require.LessOrEqual(t, l.applier.applied.Load(), uint64(2))
+}
+
+// Row 78: a learner that has caught up and then fallen silent gets no vote: nobody
+// knows that it lives.
+func TestFault078_SilentLearnerGetsNoVote(t *testing.T) {
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		commit := func() {
+			h.carryOut()
+			end := h.raft.log.end
+			h.acknowledge("b", 2, 2, end)
+			h.turn(h.decideLeading)
+			require.Equal(t, end, h.raft.commitIndex)
+		}
+		answer := func() {
+			a := h.acknowledge("d", 2, 2, h.raft.commitIndex)
+			a.incarnation, a.response.StoreID = h.raft.configuration().find("d").incarnation, 4
+			h.turn(h.decideLeading)
+		}
+		h.inbox.put(control(func(l *eventLoop) { l.request(newJoin("d", "")) }))
+		h.turn(h.decideLeading)
+		commit()
+		answer() // its round begins, and its name is bound
+		require.EqualValues(t, 4, h.raft.configuration().find("d").storeID)
+		h.office.checkQuorum(h.raft.configuration())
+		commit()
+		require.GreaterOrEqual(t, h.office.match["d"], h.office.rounds["d"].target)
+		require.False(t, h.raft.configuration().votes("d"), "it was not heard of since the last check")
+		answer()
+		require.True(t, h.raft.configuration().votes("d"))
+	})
+}
+
+// Row 81: a server that was filled anew after it lost its store does not stand with
+// the vote that its name still has: the store that voted is gone.
+func TestFault081_RefilledServerDoesNotStand(t *testing.T) {
+	for store, want := range map[uint64]bool{0: true, 6: true, 7: false} {
+		r := newReplica("a", identity{storeID: 6, clusterID: 1}, ballot{})
+		r.configurations = []*configuration{newConfiguration(1, []member{{name: "a", voter: true, storeID: store}, {name: "b", voter: true}})}
+		require.Equal(t, want, r.electable(), "store 6, the name is bound to %d", store)
+	}
 }
 
 // Row 80: what the member of a name answered before it was removed says nothing of
