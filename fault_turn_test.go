@@ -108,7 +108,7 @@ func TestFault015_QuorumCheckOfShortTimeouts(t *testing.T) {
 	h := newHandLoop(t)
 	for _, timeout := range []time.Duration{50, 150, 200, 999, 1000, 2500} {
 		timeout *= time.Millisecond
-		h.settings.setElectionTimeout(timeout)
+		h.settings.election.Store(int64(timeout))
 		for range 100 {
 			d := h.checkInterval()
 			require.LessOrEqual(t, d, timeout)
