@@ -86,7 +86,7 @@ func TestFault017_SyncTakesAMinute(t *testing.T) {
 		c.pass(time.Millisecond)
 		require.Empty(t, mine)
 		c.Heal()
-		c.syncTakes(old.Name(), time.Minute)
+		release := c.stallDisk(old.Name())
 		c.moved(old, 5*testElection)
 		for time.Since(began) < time.Minute {
 			before := acknowledged.Load()
@@ -98,8 +98,7 @@ func TestFault017_SyncTakesAMinute(t *testing.T) {
 			requireUnknown(t, got.err)
 			require.Less(t, got.took, 10*testElection, "long before its disk is done")
 		}
-		c.syncTakes(old.Name(), time.Millisecond)
-		c.pass(5 * time.Second)
+		release()
 		stop()
 	})
 }
