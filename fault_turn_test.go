@@ -317,6 +317,26 @@ func TestFault080_AnswerToAnEarlierMember(t *testing.T) {
 	})
 }
 
+// Row 94: a follower acknowledges what its disk holds, in answer to entries and to
+// heartbeats.
+func TestFault094_AcknowledgedAfterTheSync(t *testing.T) {
+	h := newHandLoop(t)
+	h.deliver(1, entryID{}, 0, 1)
+	h.turn(h.decide)
+	h.carryOut()
+	entries := h.deliver(1, entryID{1, 1}, 1, 1, 1)
+	heartbeat := h.deliver(1, entryID{3, 1}, 1)
+	h.turn(h.decide)
+	require.Empty(t, entries.answers, "they are on their way to the disk")
+	for _, answer := range heartbeat.answers {
+		require.LessOrEqual(t, answer.Index(), uint64(1))
+	}
+	h.carryOut()
+	require.Len(t, entries.answers, 1)
+	require.True(t, entries.answers[0].Success())
+	require.EqualValues(t, 3, entries.answers[0].Index())
+}
+
 // Row 124: a leader stages no more than it may.
 func TestFault124_StagedBytesAreBounded(t *testing.T) {
 	inLeading(t, 2, func(t *testing.T, h *handLoop) {

@@ -89,7 +89,7 @@ func (b *bench) stages(m *mutant) ([]stage, error) {
 	}
 	touched := m.dirs()
 	row := fmt.Sprintf("^TestFault([0-9]+_)*%03s_", m.row)
-	for _, dir := range touched {
+	for _, dir := range b.packages.affected(touched) {
 		all = append(all, stage{name: "row", dir: dir, run: row, timeout: 2 * time.Minute})
 	}
 	for _, dir := range touched {
