@@ -20,6 +20,7 @@ type config struct {
 	seeds                      string
 	n, rotate, memory          int
 	check, resume, baseline    bool
+	quick                      bool
 	verbose                    bool
 }
 
@@ -36,6 +37,7 @@ func main() {
 	flag.BoolVar(&c.check, "check", false, "only see that all patches apply and compile")
 	flag.BoolVar(&c.resume, "resume", false, "skip what the results have for the same patch and tree")
 	flag.BoolVar(&c.baseline, "baseline", false, "first see that all tests pass without a patch")
+	flag.BoolVar(&c.quick, "quick", false, "only the tests named after the row and those next to the patch; what they miss is left open")
 	flag.BoolVar(&c.verbose, "v", false, "show what the failing test said")
 	flag.Parse()
 	if err := run(&c); err != nil {
@@ -62,6 +64,9 @@ func run(c *config) error {
 		return err
 	}
 	defer os.RemoveAll(b.scratch)
+	if err := b.weave(chosen); err != nil {
+		return err
+	}
 	if c.check {
 		return b.check(chosen)
 	}
@@ -99,13 +104,12 @@ func newBench(root string, c *config) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{
-		scratch: scratch, clean: filepath.Join(scratch, "clean"), patched: filepath.Join(scratch, "patched"),
-		seeds: c.seeds, limitKiB: c.memory << 10, verbose: c.verbose,
-	}
+	b := &bench{scratch: scratch, clean: filepath.Join(scratch, treeClean), seeds: c.seeds, limitKiB: c.memory << 10, verbose: c.verbose, quick: c.quick}
 	err = copyTree(b.clean, root)
-	if err == nil {
-		err = copyTree(b.patched, b.clean)
+	for _, name := range []string{treePatched, treeWoven} {
+		if err == nil {
+			err = copyTree(b.tree(name), b.clean)
+		}
 	}
 	if err == nil {
 		b.packages, err = loadPackages(b.clean)
@@ -114,6 +118,21 @@ func newBench(root string, c *config) (*bench, error) {
 		return nil, errors.Join(err, os.RemoveAll(scratch))
 	}
 	return b, nil
+}
+
+// weave makes the tree of the mutants that can share one.
+func (b *bench) weave(all []*mutant) error {
+	w := &weaver{clean: b.clean, files: map[string]*wovenFile{}}
+	b.woven = map[string]bool{}
+	for _, m := range all {
+		switch err := w.add(m); {
+		case err == nil:
+			b.woven[m.name] = true
+		case err != errAlone:
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return w.write(b.tree(treeWoven))
 }
 
 // baseline runs all tests that a mutant may meet without one.
@@ -128,11 +147,11 @@ func (b *bench) baseline() error {
 			continue
 		}
 		began := time.Now()
-		binary, err := b.compile("clean", s.dir)
+		_, err := b.compile(treeWoven, s.dir)
 		if err != nil {
 			return err
 		}
-		if o := b.execute(binary, b.clean, &s); !o.passed {
+		if o := b.execute(trial{tree: treeWoven}, &s); !o.passed {
 			return fmt.Errorf("without a patch %s of %s fails:\n%s", o.test, s.dir, o.said)
 		}
 		fmt.Printf("without a patch %s of %s pass, %.1f s\n", s.name, s.dir, time.Since(began).Seconds())
@@ -165,7 +184,7 @@ func (b *bench) runAll(chosen []*mutant, c *config) error {
 		}
 		v.Tree, v.Code = tree, code
 		fmt.Println(v.line())
-		if c.results != "" {
+		if c.results != "" && v.Verdict != open {
 			if err := writeVerdict(c.results, &v); err != nil {
 				return err
 			}
@@ -185,39 +204,29 @@ func (b *bench) runAll(chosen []*mutant, c *config) error {
 	return nil
 }
 
-// check sees that every patch applies by itself and compiles. Patches that fit into
-// one tree together are compiled together, which takes a tenth of the time; if that
-// fails, each of them is compiled alone.
+// check sees that every patch applies and compiles: all that can share a tree
+// together, the others alone. Where that fails, those that touch a file which the
+// compiler names are compiled alone.
 func (b *bench) check(all []*mutant) error {
+	together := b.build(treeWoven)
+	var wrong []error
 	for _, m := range all {
-		if err := errors.Join(m.apply(b.patched), m.revert(b.patched, b.clean)); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+		if b.woven[m.name] && !(together != nil && m.touches(together.Error())) {
+			continue
+		}
+		err := m.apply(b.tree(treePatched))
+		if err == nil {
+			err = b.build(treePatched)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", m.name, err))
+		}
+		if err := m.revert(b.tree(treePatched), b.clean); err != nil {
+			return err
 		}
 	}
-	var wrong []error
-	for rest := all; len(rest) > 0; {
-		var group, later []*mutant
-		for _, m := range rest {
-			if m.apply(b.patched) == nil {
-				group = append(group, m)
-				continue
-			}
-			later = append(later, m)
-			if err := b.restack(m, group); err != nil {
-				return err
-			}
-		}
-		if err := b.build(); err != nil {
-			for _, m := range suspects(group, err.Error()) {
-				wrong = append(wrong, b.compiles(m, group))
-			}
-		}
-		for _, m := range group {
-			if err := m.revert(b.patched, b.clean); err != nil {
-				return err
-			}
-		}
-		rest = later
+	if len(wrong) == 0 && together != nil {
+		wrong = append(wrong, together)
 	}
 	if err := errors.Join(wrong...); err != nil {
 		return err
@@ -226,45 +235,14 @@ func (b *bench) check(all []*mutant) error {
 	return nil
 }
 
-// restack takes back what a patch that did not fit beside a group has left of itself.
-func (b *bench) restack(failed *mutant, group []*mutant) error {
-	var errs []error
-	for _, m := range append([]*mutant{failed}, group...) {
-		errs = append(errs, m.revert(b.patched, b.clean))
-	}
-	for _, m := range group {
-		errs = append(errs, m.apply(b.patched))
-	}
-	return errors.Join(errs...)
+// touches reports whether a message names a file of the patch.
+func (m *mutant) touches(said string) bool {
+	return slices.ContainsFunc(m.files, func(f filePatch) bool { return strings.Contains(said, f.name+":") })
 }
 
-// suspects are those of a group that touch a file which the compiler names.
-func suspects(group []*mutant, said string) []*mutant {
-	return slices.DeleteFunc(slices.Clone(group), func(m *mutant) bool {
-		return !slices.ContainsFunc(m.files, func(f filePatch) bool { return strings.Contains(said, f.name+":") })
-	})
-}
-
-// compiles compiles a mutant alone.
-func (b *bench) compiles(m *mutant, group []*mutant) error {
-	for _, other := range group {
-		if err := other.revert(b.patched, b.clean); err != nil {
-			return err
-		}
-	}
-	err := m.apply(b.patched)
-	if err == nil {
-		err = b.build()
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.name, err)
-	}
-	return nil
-}
-
-func (b *bench) build() error {
+func (b *bench) build(tree string) error {
 	cmd := exec.Command("go", "build", "./...")
-	cmd.Dir = b.patched
+	cmd.Dir = b.tree(tree)
 	_, err := output(cmd)
 	return err
 }

@@ -112,23 +112,32 @@ func (m *mutant) parseDiff(diff string) error {
 // two places would be another bug after the next change around it. The caller takes
 // a failed or finished application back with revert.
 func (m *mutant) apply(dir string) error {
-	for _, f := range m.files {
-		full := filepath.Join(dir, filepath.FromSlash(f.name))
-		text, err := os.ReadFile(full)
+	for i := range m.files {
+		f := &m.files[i]
+		text, err := f.applied(dir)
 		if err != nil {
 			return err
 		}
-		lines := strings.Split(string(text), "\n")
-		for i := range f.hunks {
-			if lines, err = f.hunks[i].replace(lines); err != nil {
-				return fmt.Errorf("%s: %s: %w", f.name, f.hunks[i].at, err)
-			}
-		}
-		if err := os.WriteFile(full, []byte(strings.Join(lines, "\n")), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(f.name)), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// applied returns the text of the file in a tree, with the patch in it.
+func (f *filePatch) applied(tree string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(tree, filepath.FromSlash(f.name)))
+	if err != nil {
+		return "", err
+	}
+	lines := strings.Split(string(text), "\n")
+	for i := range f.hunks {
+		if lines, err = f.hunks[i].replace(lines); err != nil {
+			return "", fmt.Errorf("%s: %s: %w", f.name, f.hunks[i].at, err)
+		}
+	}
+	return strings.Join(lines, "\n"), nil
 }
 
 func (h *hunk) replace(lines []string) ([]string, error) {

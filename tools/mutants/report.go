@@ -92,8 +92,8 @@ func score(all []verdict) string {
 	if n := counts[hung]; n > 0 {
 		text += fmt.Sprintf(" (%d caught by a test that does not end)", n)
 	}
-	if n := counts[broken] + counts[unclear]; n > 0 {
-		text += fmt.Sprintf(", %d broken or unclear", n)
+	if n := counts[broken]; n > 0 {
+		text += fmt.Sprintf(", %d broken", n)
 	}
 	return text + fmt.Sprintf("; seconds to catch one: median %.0f, worst %.0f.", median, worst)
 }

@@ -9,17 +9,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
 
 // The verdicts on a mutant.
 const (
-	caught  = "caught"
-	hung    = "hung"   // caught, by a test that did not end
-	missed  = "missed" // every test passes
-	broken  = "broken" // the patch does not apply or compile
-	unclear = "unclear"
+	caught = "caught"
+	hung   = "hung"   // caught, by a test that did not end
+	missed = "missed" // every test passes
+	broken = "broken" // the patch does not apply or compile
+	open   = "open"   // not caught by the tests that a quick run tries
 )
 
 // verdict is what became of a mutant.
@@ -51,16 +52,28 @@ type stage struct {
 // that a patched line has another length is no catch.
 const house = "^Test(Tidy|API|Readme)"
 
-// bench is where mutants are tried: two copies of the tree, one of them patched.
+// bench is where mutants are tried. It has three copies of the tree: as it is, with
+// one patch, and with all mutants woven in.
 type bench struct {
+	scratch  string // for the trees, binaries and temporary files
 	clean    string
-	patched  string
-	scratch  string // for binaries and temporary files
 	packages packages
+	woven    map[string]bool // names of the mutants that are
+	leftOut  []string        // tests that fail without a mutant, too
 	seeds    string
 	limitKiB int
 	verbose  bool
+	quick    bool
 }
+
+// The names of the trees.
+const (
+	treeClean   = "clean"
+	treePatched = "patched"
+	treeWoven   = "woven"
+)
+
+func (b *bench) tree(name string) string { return filepath.Join(b.scratch, name) }
 
 // stages are what a mutant has to pass, in order.
 func (b *bench) stages(m *mutant) ([]stage, error) {
@@ -76,7 +89,7 @@ func (b *bench) stages(m *mutant) ([]stage, error) {
 	}
 	touched := m.dirs()
 	row := fmt.Sprintf("^TestFault([0-9]+_)*%03s_", m.row)
-	for _, dir := range touched {
+	for _, dir := range b.packages.affected(touched) {
 		all = append(all, stage{name: "row", dir: dir, run: row, timeout: 2 * time.Minute})
 	}
 	for _, dir := range touched {
@@ -87,6 +100,9 @@ func (b *bench) stages(m *mutant) ([]stage, error) {
 		if names != "" {
 			all = append(all, stage{name: "near", dir: dir, run: names, timeout: 3 * time.Minute})
 		}
+	}
+	if b.quick {
+		return all, nil
 	}
 	for _, dir := range b.packages.affected(touched) {
 		all = append(all, stage{name: "suite", dir: dir, run: ".", timeout: 6 * time.Minute})
@@ -112,7 +128,14 @@ func simulated(tree string) bool {
 	return false
 }
 
-// try applies the mutant and runs its stages until one fails.
+// trial is a mutant at work: a tree, and what its test binaries find in their
+// environment.
+type trial struct {
+	tree   string
+	active string // the mutant in force in the woven tree
+}
+
+// try runs the mutant's stages until one fails.
 func (b *bench) try(m *mutant) (verdict, error) {
 	began := time.Now()
 	v := verdict{Mutant: m.name, Row: m.row, What: m.what, Patch: m.hash}
@@ -120,69 +143,116 @@ func (b *bench) try(m *mutant) (verdict, error) {
 		v.Verdict, v.Note, v.Seconds = what, note, time.Since(began).Seconds()
 		return v, nil
 	}
-	defer m.revert(b.patched, b.clean)
-	defer b.forget("patched")
-	if err := m.apply(b.patched); err != nil {
+	with, err := b.prepare(m)
+	if err != nil {
 		return end(broken, err.Error())
+	}
+	if with.tree == treeWoven {
+		began = time.Now() // what all of them share is nobody's
+	} else {
+		defer m.revert(b.tree(treePatched), b.clean)
+		defer b.forget(treePatched)
 	}
 	stages, err := b.stages(m)
 	if err != nil {
 		return v, err
 	}
 	var doubts []string
-	for _, s := range stages {
-		binary, err := b.compile("patched", s.dir)
-		if err != nil {
+	common := b.leftOut
+	defer func() { b.leftOut = common }()
+	for i := 0; i < len(stages); {
+		s := &stages[i]
+		if _, err := b.compile(with.tree, s.dir); err != nil {
 			return end(broken, err.Error())
 		}
-		o := b.execute(binary, b.patched, &s)
+		o := b.execute(with, s)
 		if o.passed {
+			i++
 			continue
 		}
-		v.Stage, v.Package, v.Test = s.name, s.dir, o.test
-		if doubt := b.confirm(binary, &s, &o); doubt != "" {
-			doubts = append(doubts, fmt.Sprintf("%s: %s", o.test, doubt))
-			v.Stage, v.Package, v.Test = "", "", ""
+		doubt, always := b.confirm(with, s, &o)
+		switch {
+		case doubt != "" && o.test != "":
+			// The stage is run again without it, and so are those of the next mutants if
+			// this one has nothing to do with it.
+			b.leftOut = append(slices.Clip(b.leftOut), top(o.test))
+			if always {
+				fmt.Printf("left out: %s of %s %s\n", o.test, s.dir, doubt)
+				common = append(slices.Clip(common), top(o.test))
+			} else {
+				doubts = append(doubts, fmt.Sprintf("%s %s", o.test, doubt))
+			}
+			continue
+		case doubt != "":
+			doubts = append(doubts, doubt)
+			i++
 			continue
 		}
 		if b.verbose {
 			fmt.Println(o.said)
 		}
+		v.Stage, v.Package, v.Test = s.name, s.dir, o.test
 		if o.timedOut {
 			return end(hung, strings.Join(doubts, "; "))
 		}
 		return end(caught, strings.Join(doubts, "; "))
 	}
-	if len(doubts) > 0 {
-		return end(unclear, strings.Join(doubts, "; "))
+	if b.quick {
+		return end(open, strings.Join(doubts, "; "))
 	}
-	return end(missed, "")
+	return end(missed, strings.Join(doubts, "; "))
 }
 
-// confirm says why a failure may not count: the same test fails without the patch,
-// too, or did not fail again with it. One that did not end is not waited for again.
-func (b *bench) confirm(binary string, s *stage, o *outcome) (doubt string) {
-	again := *s
-	if o.test != "" {
-		top, _, _ := strings.Cut(o.test, "/")
-		again.run = "^" + top + "$"
+// prepare puts the mutant into force, in the tree of all or in one of its own.
+func (b *bench) prepare(m *mutant) (trial, error) {
+	if !b.woven[m.name] {
+		err := m.apply(b.tree(treePatched))
+		if err != nil {
+			err = errors.Join(err, m.revert(b.tree(treePatched), b.clean))
+		}
+		return trial{treePatched, ""}, err
 	}
-	clean, err := b.compile("clean", s.dir)
-	if err != nil {
-		return err.Error()
-	}
-	if r := b.execute(clean, b.clean, &again); !r.passed {
-		return "fails without the patch, too"
-	}
-	if o.timedOut {
-		return ""
-	}
-	for range 3 {
-		if r := b.execute(binary, b.patched, &again); !r.passed {
-			return ""
+	for _, dir := range m.dirs() {
+		if _, err := b.compile(treeWoven, dir); err != nil {
+			return trial{}, err
 		}
 	}
-	return "did not fail again"
+	return trial{treeWoven, m.name}, nil
+}
+
+// top is the test that a subtest belongs to.
+func top(test string) string {
+	name, _, _ := strings.Cut(test, "/")
+	return name
+}
+
+// confirm says why a failure may not count: the same test fails without the mutant,
+// too (always), or did not fail again with it. One that did not end is not waited
+// for again.
+func (b *bench) confirm(with trial, s *stage, o *outcome) (doubt string, always bool) {
+	again := *s
+	if o.test != "" {
+		again.run = "^" + top(o.test) + "$"
+	}
+	without := trial{treeWoven, ""}
+	if with.tree != treeWoven {
+		without.tree = treeClean
+	}
+	if _, err := b.compile(without.tree, s.dir); err != nil {
+		return err.Error(), false
+	}
+	if r := b.execute(without, &again); !r.passed {
+		return "fails without the mutant, too", o.test != ""
+	}
+	if o.timedOut {
+		return "", false
+	}
+	for range 3 {
+		if r := b.execute(with, &again); !r.passed {
+			return "", false
+		}
+	}
+	return "did not fail again", false
 }
 
 // outcome is how a test binary ended.
@@ -216,7 +286,7 @@ func (b *bench) compile(tree, dir string) (string, error) {
 		cmd.Args = append(cmd.Args, "-tags=simulation")
 	}
 	cmd.Args = append(cmd.Args, "./"+dir)
-	cmd.Dir = filepath.Join(filepath.Dir(b.clean), tree)
+	cmd.Dir = b.tree(tree)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
@@ -230,19 +300,19 @@ var (
 )
 
 // execute runs a test binary as go test would, with bounded time and memory.
-func (b *bench) execute(binary, tree string, s *stage) outcome {
+func (b *bench) execute(with trial, s *stage) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout+30*time.Second)
 	defer cancel()
 	shell := fmt.Sprintf(`ulimit -v %d; exec "$0" "$@"`, b.limitKiB)
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", shell, binary, "-test.v", "-test.failfast",
-		"-test.timeout="+s.timeout.String(), "-test.run="+s.run, "-test.skip="+house)
-	cmd.Dir = filepath.Join(tree, filepath.FromSlash(s.dir))
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", shell, b.binary(with.tree, s.dir), "-test.v", "-test.failfast",
+		"-test.timeout="+s.timeout.String(), "-test.run="+s.run, "-test.skip="+strings.Join(append([]string{house}, b.leftOut...), "$|^"))
+	cmd.Dir = filepath.Join(b.tree(with.tree), filepath.FromSlash(s.dir))
 	temp := filepath.Join(b.scratch, "temp")
 	if err := os.MkdirAll(temp, 0o755); err != nil {
 		return outcome{said: err.Error()}
 	}
 	defer os.RemoveAll(temp) // a test that dies leaves its files
-	cmd.Env = append(os.Environ(), append(s.env, "TMPDIR="+temp)...)
+	cmd.Env = append(os.Environ(), append(s.env, "TMPDIR="+temp, activeVariable+"="+with.active)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
