@@ -133,7 +133,7 @@ func (l *eventLoop) flush() {
 	now := l.commit()
 	l.yield("committed")
 	l.publish()
-	l.observe()
+	l.observed.show(l, l.options.observing)
 	l.yield("published")
 	// Whoever is answered finds in the server what the answer says.
 	l.keep()

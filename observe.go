@@ -9,4 +9,4 @@ type (
 	observed  struct{}
 )
 
-func (l *eventLoop) observe() {}
+func (*observed) show(*eventLoop, observing) {}

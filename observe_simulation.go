@@ -68,12 +68,11 @@ type observed struct {
 	told bool
 }
 
-// observe tells the observer of this turn.
-func (l *eventLoop) observe() {
-	if l.options.observing.tell == nil {
+// show tells the observer of this turn.
+func (last *observed) show(l *eventLoop, to observing) {
+	if to.tell == nil {
 		return
 	}
-	last := &l.observed
 	r := l.raft
 	seen := Observation{
 		Name: r.name, State: r.role, Term: r.term, VotedFor: r.votedFor, Leader: r.leader,
@@ -92,7 +91,7 @@ func (l *eventLoop) observe() {
 		seen.Configurations = append(seen.Configurations, observedConfiguration(c))
 	}
 	*last = observed{r.log, true}
-	l.options.observing.tell(&seen)
+	to.tell(&seen)
 }
 
 // entriesFrom reads the log from an index on.
