@@ -278,6 +278,36 @@ func TestFault099_FullDiskIsRefusedAndServiceResumes(t *testing.T) {
 	}
 }
 
+// Row 99: a disk that never writes in place can be full although a batch's space was
+// written before. What it took of the batch is taken back, however much that was.
+func TestFault099_RefusedInPlaceLeavesNothing(t *testing.T) {
+	d, want := newDisk(t, 1<<20), image{first: 1}
+	s := d.open()
+	for i := uint64(1); i <= 20; i++ {
+		b := records(0, i, 1, 1, 3000)
+		before, _ := d.Bytes(d.lastSegment())
+		full := true
+		d.SetFault(func(op vfs.Op) error {
+			if !full || op.Kind != vfs.OpWrite {
+				return nil
+			}
+			full = false
+			return &vfs.ShortWrite{N: int(i) * 150, Err: syscall.ENOSPC}
+		})
+		if err := s.Append(i, 0, b); !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrFailed) {
+			t.Fatal(err)
+		}
+		if after, _ := d.Bytes(d.lastSegment()); !bytes.HasPrefix(after, before) || len(bytes.Trim(after[len(before):], "\x00")) > 0 {
+			t.Fatalf("%d bytes of a batch that was refused are there", i*150)
+		}
+		clone := &disk{t, d.CrashClone(vfs.Everything), d.options}
+		clone.expect(clone.open(), want)
+		d.must(s.Append(i, 0, b))
+		want.put(i, b)
+	}
+	d.expect(s, want)
+}
+
 func TestFault101_LeftoverTemporaryFilesAreSwept(t *testing.T) {
 	d, want := filled(t, 0, 3, 10)
 	for _, name := range append(temporary[:], "mine.tmp") {
