@@ -308,6 +308,32 @@ func TestFault099_RefusedInPlaceLeavesNothing(t *testing.T) {
 	d.expect(s, want)
 }
 
+// Row 102: where a reader stopped is no place to go on from when what lay there has
+// been replaced.
+func TestFault102_ReaderGoesOnInWhatReplacedIt(t *testing.T) {
+	for stopped := uint64(2); stopped <= 19; stopped++ {
+		for from := uint64(2); from <= 20; from++ {
+			d, want := filled(t, 0, 20, 90)
+			s := d.open()
+			_, err := s.Read(nil, 1, stopped, 1<<20)
+			d.must(err)
+			d.must(s.Truncate(from, 0))
+			want.cut(from)
+			b := records(0, from, 7, int(24-from), 90)
+			d.must(s.Append(from, 0, b))
+			want.put(from, b)
+			for first := max(stopped, 1); first <= 22; first++ {
+				got, err := s.Read(nil, first, first, 1<<20)
+				d.must(err)
+				if !bytes.Equal(got, want.records[first-1]) {
+					t.Fatalf("read up to %d, replaced from %d on: entry %d is the old one", stopped, from, first)
+				}
+			}
+			d.must(s.Close())
+		}
+	}
+}
+
 func TestFault101_LeftoverTemporaryFilesAreSwept(t *testing.T) {
 	d, want := filled(t, 0, 3, 10)
 	for _, name := range append(temporary[:], "mine.tmp") {
