@@ -220,6 +220,35 @@ func TestFault093_TornBatchIsCut(t *testing.T) {
 	}
 }
 
+// Row 105: what an application stores may be a piece of a log. A batch that verifies
+// within a torn one, and belongs elsewhere, is no proof that anything followed.
+func TestFault105_BatchWithinATornBatchIsData(t *testing.T) {
+	for lost := 1; lost < 4; lost++ {
+		d, want := newDisk(t, 0), image{first: 1}
+		s := d.open()
+		b := records(0, 1, 1, 1, 100)
+		d.must(s.Append(1, 0, b))
+		want.put(1, b)
+		path := d.lastSegment()
+		before, err := d.Bytes(path)
+		d.must(err)
+		var data []byte
+		for shift := range 8 { // one of them stands where a batch may begin
+			data = append(append(data, bytes.Repeat([]byte{1}, shift)...), before[512:512+64+128+8]...)
+		}
+		d.must(s.Append(2, 0, record(0, 2, 1, data)))
+		after, err := d.Bytes(path)
+		d.must(err)
+		end := len(bytes.TrimRight(after, "\x00"))
+		clear(after[(end-1)/512*512-(lost-1)*512:])
+		d.crash(vfs.Nothing)
+		d.must(d.SetBytes(path, after))
+		s, _, err = d.try()
+		d.must(err)
+		d.expect(s, want)
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
