@@ -131,6 +131,40 @@ func TestFault105_OlderSegmentIsRefused(t *testing.T) {
 	}
 }
 
+// TestFault105_SegmentOfAnotherHistoryIsRefused: two copies of a disk go on in two
+// ways. A segment of one among those of the other has the numbers, indices and the
+// seed that are expected there, and does not continue what is before it.
+func TestFault105_SegmentOfAnotherHistoryIsRefused(t *testing.T) {
+	base := newDisk(t, 2048)
+	base.must(base.open().Close())
+	var copies [2]*disk
+	for i := range copies {
+		d := &disk{t, base.CrashClone(vfs.Nothing), base.options}
+		s := d.open()
+		for at := uint64(1); at <= 40; at++ {
+			d.must(s.Append(at, 0, records(0, at, uint64(1+i), 1, 95)))
+		}
+		d.must(s.Close())
+		copies[i] = d
+	}
+	for n := uint64(2); n <= 4; n++ {
+		other, err := copies[1].Bytes(segmentPath(n))
+		must(t, err)
+		clone := &disk{t, copies[0].CrashClone(vfs.Nothing), base.options}
+		clone.must(clone.SetBytes(segmentPath(n), other))
+		for later := n + 1; ; later++ {
+			other, err := copies[1].Bytes(segmentPath(later))
+			if err != nil {
+				break
+			}
+			clone.must(clone.SetBytes(segmentPath(later), other))
+		}
+		if _, _, err := clone.try(); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("from segment %d on: %v", n, err)
+		}
+	}
+}
+
 // TestFault105_EmptySuccessorProvesWhatWasBefore: the last batches of a segment rot,
 // while its successor is made and not used yet. They were durable before that.
 func TestFault105_EmptySuccessorProvesWhatWasBefore(t *testing.T) {
