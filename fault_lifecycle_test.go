@@ -139,7 +139,6 @@ func TestFault132_DoEndsWithoutQuorum(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, testElection/2, time.Since(start))
 
-		start = time.Now()
 		ended := make(chan error, 1)
 		go func() {
 			_, err := leader.Do(&testCommand{"without one"})
