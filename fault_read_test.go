@@ -99,9 +99,8 @@ func TestFault023_ReadsDuringATransfer(t *testing.T) {
 			read  <-chan outcome
 		}
 		var reads []asked
-		old := c.leader()
 		for range 20 {
-			old = c.leader()
+			old := c.leader()
 			term := old.Term()
 			c.abdicates(old)
 			for until := time.Now().Add(testElection); time.Now().Before(until); c.pass(time.Millisecond) {
