@@ -26,6 +26,8 @@ cross: ## build and vet the library for the other platforms
 
 test: ## run the tests
 	go test $(PACKAGES)
+	go test -tags simulation -run '^TestHandOver' .
+	go test -tags simulation ./simulation
 
 alone: ## vet and test the library, and build the programs, without the workspace
 	GOWORK=off go vet ./...

@@ -217,10 +217,16 @@ func (m *machine) state() (place int, chain uint64) {
 	return m.place, m.last.chain
 }
 
-var errSave = errors.New("simulation: Save fails")
+var (
+	errSave  = errors.New("simulation: Save fails")
+	errApply = errors.New("simulation: Apply panics")
+)
 
-// applying is where an Apply takes its time, or does not return.
+// applying is where an Apply takes its time, does not return, or panics.
 func (n *node) applying() {
+	if n.panics.CompareAndSwap(true, false) {
+		panic(errApply)
+	}
 	if gate := n.applyGate.Load(); gate != nil {
 		<-*gate
 	}
@@ -229,8 +235,11 @@ func (n *node) applying() {
 	}
 }
 
-// saves is where a Save takes its time or fails.
+// saves is where a Save takes its time, does not return for long, or fails.
 func (n *node) saves() error {
+	if gate := n.saveGate.Load(); gate != nil {
+		<-*gate
+	}
 	if d := n.slowSave.Load(); d > 0 {
 		<-time.After(time.Duration(d))
 	}
