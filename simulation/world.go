@@ -180,17 +180,21 @@ func (w *world) configure(name string, _ raft.Server) {
 }
 
 // start begins a life of a server. What an earlier one left behind may be held up,
-// and so would be the start, for which it waits: that ends first.
+// and so would be the start, for which it waits: that ends first. A disk without
+// the space for a beginning gets it.
 func (w *world) start(n *node, start func() error) error {
 	n.release()
 	var err error
 	for range 20 {
-		if err = start(); !errors.Is(err, raft.ErrStillRunning) {
-			break
+		switch err = start(); {
+		case errors.Is(err, raft.ErrNoSpace):
+			w.cluster.Disk(n.name).SetQuota(nil)
+		case !errors.Is(err, raft.ErrStillRunning):
+			w.trace.printf("%s starts: %v", n.name, err)
+			return err
 		}
 		w.wait(context.Background(), w.plan.election)
 	}
-	w.trace.printf("%s starts: %v", n.name, err)
 	return err
 }
 
