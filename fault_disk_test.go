@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -223,7 +224,9 @@ func TestFault099_AllDisksFull(t *testing.T) {
 					staged = c.async(leader, &testCommand{filler("x", i)})
 					c.pass(10 * time.Millisecond)
 				}
-				_, err := leader.Do(&testCommand{"refused"})
+				ctx, cancel := context.WithTimeout(c.ctx, testElection)
+				defer cancel()
+				_, err := leader.DoContext(ctx, &testCommand{"refused"})
 				require.ErrorIs(t, err, ErrNoSpace)
 				c.pass(20 * testElection)
 				require.Equal(t, leader, c.leader())

@@ -252,3 +252,21 @@ func TestStreamedStateEndToEnd(t *testing.T) {
 		require.Greater(t, last.pieces.Load(), int64(ballast/(1<<20)))
 	})
 }
+
+// Row 71: what Apply has asked for and no entry has taken up yet is part of what a
+// snapshot says: the entries that asked may be gone when it is restored.
+func TestFault071_SnapshotHasTheIntents(t *testing.T) {
+	want := clusterState{
+		configuration: newConfiguration(7, []member{{name: "s1", connectionString: "a", incarnation: 3, storeID: 5, voter: true}, {name: "s2"}}),
+		intents: []intent{
+			{intentID: intentID{6, 2}, name: "s3", connectionString: "c"},
+			{intentID: intentID{7, 1}, remove: true, name: "s2"},
+		},
+	}
+	want.configuration.taken = intentID{6, 1}
+	b, err := encodeClusterState(&want, 9)
+	require.NoError(t, err)
+	got, err := decodeClusterState(b)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}

@@ -53,3 +53,40 @@ func TestFault088_OneSnapshotAtATime(t *testing.T) {
 		}
 	})
 }
+
+// Row 88: a state is fixed between two entries, however long that takes: nothing is
+// applied meanwhile, and the label is that of the last entry before.
+func TestFault088_NothingIsAppliedWhileTheStateIsFixed(t *testing.T) {
+	for _, streams := range []bool{false, true} {
+		inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+			var g gate
+			c.saving = func(string) error {
+				g.pass()
+				return nil
+			}
+			if streams {
+				c.streamed(0, nil)
+			}
+			require.NoError(t, c.Bootstrap(c.ctx))
+			c.puts("before", 1, 5)
+			leader := c.leader()
+			at := leader.Status().LastApplied
+			g.shut()
+			taken := make(chan error, 1)
+			go func() { taken <- leader.TakeSnapshot() }()
+			c.within(testElection, "the state to be asked for", g.holds)
+			later := c.async(leader, &testCommand{"later"})
+			c.pass(testElection)
+			committed := leader.CommitIndex()
+			applied := leader.Status().LastApplied
+			g.open()
+			require.Greater(t, committed, at)
+			require.Equal(t, at, applied)
+			require.NoError(t, <-taken)
+			require.NoError(t, (<-later).err)
+			label := c.snapshots(leader.Name())[0]
+			require.Equal(t, at, label.Index)
+			require.Equal(t, 5, c.requireExact(leader.Name(), label))
+		})
+	}
+}

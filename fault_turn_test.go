@@ -261,6 +261,38 @@ func TestFault057_UncommittedEntriesAreNotReplayed(t *testing.T) {
 	require.LessOrEqual(t, l.applier.applied.Load(), uint64(2))
 }
 
+// Row 76: a leader that finds a removal in its log that is not committed serves who
+// was removed as the leader before it did, until that knows.
+func TestFault076_RemovalOfTheLeaderBefore(t *testing.T) {
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		gone := *h.raft.configuration().find("c")
+		h.inbox.put(control(func(l *eventLoop) { l.request(newLeave("c")) }))
+		h.turn(h.decideLeading)
+		h.carryOut()
+		require.Nil(t, h.raft.configuration().find("c"))
+		removal := h.raft.log.end
+		h.stepDown()
+		h.leaveOffice()
+
+		h.leadTerm(5)
+		h.carryOut()
+		h.stage()
+		h.turn(h.decideLeading)
+		require.Contains(t, h.office.senders, "c")
+		h.carryOut()
+		h.acknowledge("b", 5, 5, h.raft.log.end)
+		h.turn(h.decideLeading)
+		require.GreaterOrEqual(t, h.raft.commitIndex, removal)
+		require.Contains(t, h.office.senders, "c", "it has not heard of the commit")
+
+		response := newAppendEntriesResponse(5, removal, removal, true)
+		response.ClusterID, response.From = h.raft.clusterID, "c"
+		h.inbox.put(&ack{term: 5, name: "c", incarnation: gone.incarnation, response: response})
+		h.turn(h.decideLeading)
+		require.NotContains(t, h.office.senders, "c")
+	})
+}
+
 // Row 78: a learner that has caught up and then fallen silent gets no vote: nobody
 // knows that it lives.
 func TestFault078_SilentLearnerGetsNoVote(t *testing.T) {

@@ -239,12 +239,19 @@ func TestFault111_StreamEndsByDeadline(t *testing.T) {
 	if s, err = transporter.OpenAppendStream(t.Context(), server, peer); err != nil {
 		t.Fatal(err)
 	}
-	for err == nil {
-		err = s.Send(wireRequest("n1", "n2", 1, 256<<10))
-	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
+	ended := make(chan error, 1)
+	var working tasks
+	working.Go("send", func() {
+		var err error
+		for err == nil {
+			err = s.Send(wireRequest("n1", "n2", 1, 256<<10))
+		}
+		ended <- err
+	})
+	if err := receive(t, ended); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("got %v", err)
 	}
+	working.Wait()
 	if took := time.Since(begin); took > patience {
 		t.Errorf("it took %v", took)
 	}
@@ -253,9 +260,7 @@ func TestFault111_StreamEndsByDeadline(t *testing.T) {
 	if s, err = transporter.OpenAppendStream(t.Context(), server, peer); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	var receiving tasks
-	receiving.Go("receive", func() {
+	working.Go("receive", func() {
 		_, err := s.Receive()
 		ended <- err
 	})
@@ -264,7 +269,7 @@ func TestFault111_StreamEndsByDeadline(t *testing.T) {
 	if err := receive(t, ended); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	receiving.Wait()
+	working.Wait()
 }
 
 // Row 111 from the other side: a leader that has vanished, or does not read its

@@ -290,7 +290,9 @@ func TestFault111_CallsEndByDeadline(t *testing.T) {
 			server, transporter := newFake("n1"), NewHTTPTransporter("/raft", timeout)
 			begin := time.Now()
 			for call, nothing := range allCalls(transporter, server, peer) {
-				if !nothing() {
+				ended := make(chan bool, 1)
+				go func() { ended <- nothing() }()
+				if !receive(t, ended) {
 					t.Errorf("%s has an answer", call)
 				}
 			}

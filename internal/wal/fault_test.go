@@ -220,6 +220,35 @@ func TestFault093_TornBatchIsCut(t *testing.T) {
 	}
 }
 
+// Row 105: what an application stores may be a piece of a log. A batch that verifies
+// within a torn one, and belongs elsewhere, is no proof that anything followed.
+func TestFault105_BatchWithinATornBatchIsData(t *testing.T) {
+	for lost := 1; lost < 4; lost++ {
+		d, want := newDisk(t, 0), image{first: 1}
+		s := d.open()
+		b := records(0, 1, 1, 1, 100)
+		d.must(s.Append(1, 0, b))
+		want.put(1, b)
+		path := d.lastSegment()
+		before, err := d.Bytes(path)
+		d.must(err)
+		var data []byte
+		for shift := range 8 { // one of them stands where a batch may begin
+			data = append(append(data, bytes.Repeat([]byte{1}, shift)...), before[512:512+64+128+8]...)
+		}
+		d.must(s.Append(2, 0, record(0, 2, 1, data)))
+		after, err := d.Bytes(path)
+		d.must(err)
+		end := len(bytes.TrimRight(after, "\x00"))
+		clear(after[(end-1)/512*512-(lost-1)*512:])
+		d.crash(vfs.Nothing)
+		d.must(d.SetBytes(path, after))
+		s, _, err = d.try()
+		d.must(err)
+		d.expect(s, want)
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -275,6 +304,62 @@ func TestFault099_FullDiskIsRefusedAndServiceResumes(t *testing.T) {
 	d.expect(s, want)
 	if refused == 0 {
 		t.Fatal("the disk was never full")
+	}
+}
+
+// Row 99: a disk that never writes in place can be full although a batch's space was
+// written before. What it took of the batch is taken back, however much that was.
+func TestFault099_RefusedInPlaceLeavesNothing(t *testing.T) {
+	d, want := newDisk(t, 1<<20), image{first: 1}
+	s := d.open()
+	for i := uint64(1); i <= 20; i++ {
+		b := records(0, i, 1, 1, 3000)
+		before, _ := d.Bytes(d.lastSegment())
+		full := true
+		d.SetFault(func(op vfs.Op) error {
+			if !full || op.Kind != vfs.OpWrite {
+				return nil
+			}
+			full = false
+			return &vfs.ShortWrite{N: int(i) * 150, Err: syscall.ENOSPC}
+		})
+		if err := s.Append(i, 0, b); !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrFailed) {
+			t.Fatal(err)
+		}
+		if after, _ := d.Bytes(d.lastSegment()); !bytes.HasPrefix(after, before) || len(bytes.Trim(after[len(before):], "\x00")) > 0 {
+			t.Fatalf("%d bytes of a batch that was refused are there", i*150)
+		}
+		clone := &disk{t, d.CrashClone(vfs.Everything), d.options}
+		clone.expect(clone.open(), want)
+		d.must(s.Append(i, 0, b))
+		want.put(i, b)
+	}
+	d.expect(s, want)
+}
+
+// Row 102: where a reader stopped is no place to go on from when what lay there has
+// been replaced.
+func TestFault102_ReaderGoesOnInWhatReplacedIt(t *testing.T) {
+	for stopped := uint64(2); stopped <= 19; stopped++ {
+		for from := uint64(2); from <= 20; from++ {
+			d, want := filled(t, 0, 20, 90)
+			s := d.open()
+			_, err := s.Read(nil, 1, stopped, 1<<20)
+			d.must(err)
+			d.must(s.Truncate(from, 0))
+			want.cut(from)
+			b := records(0, from, 7, int(24-from), 90)
+			d.must(s.Append(from, 0, b))
+			want.put(from, b)
+			for first := max(stopped, 1); first <= 22; first++ {
+				got, err := s.Read(nil, first, first, 1<<20)
+				d.must(err)
+				if !bytes.Equal(got, want.records[first-1]) {
+					t.Fatalf("read up to %d, replaced from %d on: entry %d is the old one", stopped, from, first)
+				}
+			}
+			d.must(s.Close())
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ type config struct {
 	seeds                      string
 	n, rotate, memory          int
 	check, resume, baseline    bool
-	quick                      bool
+	quick, simulate            bool
 	verbose                    bool
 }
 
@@ -38,6 +38,7 @@ func main() {
 	flag.BoolVar(&c.resume, "resume", false, "skip what the results have for the same patch and tree")
 	flag.BoolVar(&c.baseline, "baseline", false, "first see that all tests pass without a patch")
 	flag.BoolVar(&c.quick, "quick", false, "only the tests named after the row and those next to the patch; what they miss is left open")
+	flag.BoolVar(&c.simulate, "sim", false, "only the simulation of whole clusters, one seed after the other: how many does it take?")
 	flag.BoolVar(&c.verbose, "v", false, "show what the failing test said")
 	flag.Parse()
 	if err := run(&c); err != nil {
@@ -104,7 +105,7 @@ func newBench(root string, c *config) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{scratch: scratch, clean: filepath.Join(scratch, treeClean), seeds: c.seeds, limitKiB: c.memory << 10, verbose: c.verbose, quick: c.quick}
+	b := &bench{scratch: scratch, clean: filepath.Join(scratch, treeClean), seeds: c.seeds, limitKiB: c.memory << 10, verbose: c.verbose, quick: c.quick, simulate: c.simulate}
 	err = copyTree(b.clean, root)
 	for _, name := range []string{treePatched, treeWoven} {
 		if err == nil {

@@ -144,12 +144,44 @@ func TestAffectedPackages(t *testing.T) {
 
 func TestScore(t *testing.T) {
 	all := []verdict{
-		{Mutant: "a", Verdict: caught, Seconds: 4}, {Mutant: "b", Verdict: hung, Seconds: 90},
-		{Mutant: "c", Verdict: caught, Seconds: 8}, {Mutant: "d", Verdict: missed, Seconds: 200},
+		{Mutant: "a", Verdict: caught, Stage: "suite", Seconds: 4}, {Mutant: "b", Verdict: hung, Stage: "row", Seconds: 90},
+		{Mutant: "c", Verdict: caught, Stage: "row", Seconds: 8}, {Mutant: "d", Verdict: missed, Seconds: 200},
 	}
-	want := "4 mutants: 3 caught, 1 missed (1 caught by a test that does not end); seconds to catch one: median 8, worst 90."
+	want := "4 mutants: 3 caught, 1 missed (1 caught by a test that does not end); by stage: row 2, suite 1; seconds to catch one: median 8.0, worst 90."
 	if got := score(all); got != want {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestScoreOfTheSimulation(t *testing.T) {
+	all := []verdict{
+		{Mutant: "a", Verdict: caught, Stage: "simulation", Seeds: 3, Seconds: 4},
+		{Mutant: "b", Verdict: caught, Stage: "simulation", Seeds: 1, Seconds: 2},
+		{Mutant: "c", Verdict: caught, Stage: "simulation", Seeds: 30, Seconds: 40}, {Mutant: "d", Verdict: missed, Seconds: 60},
+	}
+	want := "4 mutants: 3 caught, 1 missed; by stage: simulation 3; seconds to catch one: median 4.0, worst 40; seeds: median 3, worst 30."
+	if got := score(all); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	for said, want := range map[string]string{
+		"SIMULATION {}\n--- FAIL: TestSeeds\n    simulation_test.go:71: seed 4: I2: entries differ\n    I9: so do clients\n": "seed 4: I2: entries differ",
+		"panic: term 3 has two leaders [recovered]\n\ngoroutine 1":                                                           "panic: term 3 has two leaders [recovered]",
+	} {
+		if o := (outcome{said: said}); o.reason() != want {
+			t.Errorf("%q, want %q", o.reason(), want)
+		}
+	}
+}
+
+func TestSeedsOfTheSimulationAreStages(t *testing.T) {
+	b := bench{clean: root, seeds: "3", simulate: true}
+	all, err := b.stages(&mutant{row: "1"})
+	if err != nil || len(all) != 3 || all[2].dir != "simulation" || all[2].env[0] != "SIM_SEEDS=3" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	b.seeds = "1-3"
+	if _, err := b.stages(&mutant{row: "1"}); err == nil {
+		t.Error("the seeds have to be a number")
 	}
 }
 

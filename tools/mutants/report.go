@@ -48,6 +48,9 @@ func (v *verdict) caught() bool { return v.Verdict == caught || v.Verdict == hun
 // line is a verdict as the run prints it.
 func (v *verdict) line() string {
 	text := fmt.Sprintf("%-7s %6.1f s  %-44s %s", v.Verdict, v.Seconds, v.Mutant, v.Test)
+	if v.Seeds != 0 {
+		text += fmt.Sprintf(" with seed %d", v.Seeds)
+	}
 	if v.Note != "" {
 		text += "\n        " + strings.ReplaceAll(strings.TrimSpace(v.Note), "\n", "\n        ")
 	}
@@ -67,6 +70,8 @@ func table(all []verdict) string {
 			by = "does not end"
 		case v.Verdict != caught:
 			by = "**" + v.Verdict + "**"
+		case v.Seeds != 0:
+			by = v.Note
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.0f |\n", v.Mutant, v.What, by, v.Stage, v.Seconds)
 	}
@@ -75,19 +80,21 @@ func table(all []verdict) string {
 
 // score sums the verdicts up. Times are those of the mutants that were caught.
 func score(all []verdict) string {
-	counts := map[string]int{}
+	counts, by := map[string]int{}, map[string]int{}
+	var order []string // of the stages
 	var times []float64
+	var seeds []int
 	for _, v := range all {
 		counts[v.Verdict]++
-		if v.caught() {
-			times = append(times, v.Seconds)
+		if !v.caught() {
+			continue
+		}
+		times, seeds = append(times, v.Seconds), append(seeds, v.Seeds)
+		if by[v.Stage]++; by[v.Stage] == 1 {
+			order = append(order, v.Stage)
 		}
 	}
-	slices.Sort(times)
-	median, worst := 0.0, 0.0
-	if n := len(times); n > 0 {
-		median, worst = times[n/2], times[n-1]
-	}
+	median, worst := spread(times)
 	text := fmt.Sprintf("%d mutants: %d caught, %d missed", len(all), counts[caught]+counts[hung], counts[missed])
 	if n := counts[hung]; n > 0 {
 		text += fmt.Sprintf(" (%d caught by a test that does not end)", n)
@@ -95,5 +102,22 @@ func score(all []verdict) string {
 	if n := counts[broken]; n > 0 {
 		text += fmt.Sprintf(", %d broken", n)
 	}
-	return text + fmt.Sprintf("; seconds to catch one: median %.0f, worst %.0f.", median, worst)
+	slices.SortFunc(order, func(a, b string) int { return by[b] - by[a] })
+	for i, stage := range order {
+		order[i] = fmt.Sprintf("%s %d", stage, by[stage])
+	}
+	text += fmt.Sprintf("; by stage: %s; seconds to catch one: median %.1f, worst %.0f", strings.Join(order, ", "), median, worst)
+	if median, worst := spread(seeds); worst > 0 {
+		text += fmt.Sprintf("; seeds: median %d, worst %d", median, worst)
+	}
+	return text + "."
+}
+
+// spread is the median and the largest of some numbers.
+func spread[T int | float64](all []T) (median, worst T) {
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], all[len(all)-1]
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -35,7 +36,8 @@ type verdict struct {
 	Stage   string  `json:"stage,omitempty"`
 	Package string  `json:"package,omitempty"`
 	Test    string  `json:"test,omitempty"`
-	Seconds float64 `json:"seconds"` // from the patch to the verdict, compiling included
+	Seeds   int     `json:"seeds,omitempty"` // of the simulation, up to the one that failed
+	Seconds float64 `json:"seconds"`         // from the patch to the verdict, compiling included
 	Note    string  `json:"note,omitempty"`
 }
 
@@ -64,6 +66,7 @@ type bench struct {
 	limitKiB int
 	verbose  bool
 	quick    bool
+	simulate bool
 }
 
 // The names of the trees.
@@ -77,6 +80,9 @@ func (b *bench) tree(name string) string { return filepath.Join(b.scratch, name)
 
 // stages are what a mutant has to pass, in order.
 func (b *bench) stages(m *mutant) ([]stage, error) {
+	if b.simulate {
+		return b.simulations()
+	}
 	var all []stage
 	for _, h := range m.catches {
 		if h.dir != "" {
@@ -110,6 +116,19 @@ func (b *bench) stages(m *mutant) ([]stage, error) {
 	all = append(all, stage{name: "seeds", dir: ".", run: "^TestSoakShort$", env: []string{"SEEDS=" + b.seeds}, timeout: 10 * time.Minute})
 	if simulated(b.clean) {
 		all = append(all, stage{name: "seeds", dir: "simulation", run: "^TestSeeds$", env: []string{"SIM_SEEDS=1-" + b.seeds}, timeout: 10 * time.Minute})
+	}
+	return all, nil
+}
+
+// simulations are the seeds of the simulation, each a stage.
+func (b *bench) simulations() ([]stage, error) {
+	n, err := strconv.Atoi(b.seeds)
+	if err != nil || !simulated(b.clean) {
+		return nil, fmt.Errorf("no simulation of %q seeds", b.seeds)
+	}
+	var all []stage
+	for seed := range n {
+		all = append(all, stage{name: "simulation", dir: "simulation", run: "^TestSeeds$", env: []string{fmt.Sprintf("SIM_SEEDS=%d", seed+1)}, timeout: 2 * time.Minute})
 	}
 	return all, nil
 }
@@ -172,7 +191,7 @@ func (b *bench) try(m *mutant) (verdict, error) {
 		}
 		doubt, always := b.confirm(with, s, &o)
 		switch {
-		case doubt != "" && o.test != "":
+		case doubt != "" && o.test != "" && !b.simulate: // which has no other test
 			// The stage is run again without it, and so are those of the next mutants if
 			// this one has nothing to do with it.
 			b.leftOut = append(slices.Clip(b.leftOut), top(o.test))
@@ -192,6 +211,9 @@ func (b *bench) try(m *mutant) (verdict, error) {
 			fmt.Println(o.said)
 		}
 		v.Stage, v.Package, v.Test = s.name, s.dir, o.test
+		if b.simulate {
+			v.Seeds, doubts = i+1, append(doubts, o.reason())
+		}
 		if o.timedOut {
 			return end(hung, strings.Join(doubts, "; "))
 		}
@@ -228,7 +250,8 @@ func top(test string) string {
 
 // confirm says why a failure may not count: the same test fails without the mutant,
 // too (always), or did not fail again with it. One that did not end is not waited
-// for again.
+// for again, and neither is a seed of the simulation: outside of wasm the schedule
+// is another one each time. It has to pass without the mutant, each time.
 func (b *bench) confirm(with trial, s *stage, o *outcome) (doubt string, always bool) {
 	again := *s
 	if o.test != "" {
@@ -241,14 +264,15 @@ func (b *bench) confirm(with trial, s *stage, o *outcome) (doubt string, always 
 	if _, err := b.compile(without.tree, s.dir); err != nil {
 		return err.Error(), false
 	}
-	if r := b.execute(without, &again); !r.passed {
+	passes := func(with trial) bool { return b.execute(with, &again).passed }
+	if !passes(without) || b.simulate && !(passes(without) && passes(without)) {
 		return "fails without the mutant, too", o.test != ""
 	}
-	if o.timedOut {
+	if o.timedOut || b.simulate {
 		return "", false
 	}
 	for range 3 {
-		if r := b.execute(with, &again); !r.passed {
+		if !passes(with) {
 			return "", false
 		}
 	}
@@ -262,6 +286,9 @@ type outcome struct {
 	test     string // that failed
 	said     string
 }
+
+// reason is what a simulation says first of why it failed.
+func (o *outcome) reason() string { return violation.FindString(o.said) }
 
 func (b *bench) binary(tree, dir string) string {
 	return filepath.Join(b.scratch, tree+"-"+strings.NewReplacer("/", "-", ".", "root").Replace(dir)+".test")
@@ -296,6 +323,7 @@ func (b *bench) compile(tree, dir string) (string, error) {
 var (
 	failedTest  = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 	runningTest = regexp.MustCompile(`running tests:\n\s+(\S+) `)
+	violation   = regexp.MustCompile(`(?m)(seed [0-9]+: .*|^panic: .*)$`)
 	begunTest   = regexp.MustCompile(`(?m)^=== RUN\s+(\S+)`)
 )
 
