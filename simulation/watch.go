@@ -5,6 +5,7 @@ package simulation
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/goraft/raft"
@@ -332,4 +333,26 @@ func span(entries []raft.ObservedEntry) string {
 	}
 	first, last := entries[0], entries[len(entries)-1]
 	return fmt.Sprintf("%d/%d to %d/%d", first.Index, first.Term, last.Index, last.Term)
+}
+
+// logged tells what a server's log held at its last turn.
+func (w *watch) logged(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.logs[name]
+	if m == nil {
+		return "unknown"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "up to %d/%d in the snapshot", m.base, m.baseTerm)
+	for rest := m.entries; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].Term == rest[0].Term {
+			n++
+		}
+		fmt.Fprintf(&b, ", %s", span(rest[:n]))
+		rest = rest[n:]
+	}
+	fmt.Fprintf(&b, "; durable %d, commit %d, applied %d", m.last.Durable, m.last.Commit, m.last.Applied)
+	return b.String()
 }
