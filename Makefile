@@ -26,6 +26,8 @@ cross: ## build and vet the library for the other platforms
 
 test: ## run the tests
 	go test $(PACKAGES)
+	go test -tags simulation -run '^TestHandOver' .
+	go test -tags simulation ./simulation
 
 alone: ## vet and test the library, and build the programs, without the workspace
 	GOWORK=off go vet ./...
@@ -72,7 +74,7 @@ simulation: ## the same as much as CI does, and that what runs in wasm repeats
 	go vet -tags simulation . ./internal/... ./simulation/...
 	go tool staticcheck -tags simulation . ./internal/... ./simulation/...
 	$(SIM) check -seeds 20
-	$(SIM) run -seeds 300 -hours 2
+	$(SIM) run -seeds 900 -hours 12
 	$(SIM) run -first 1001 -seeds 20 -race
 
 # What the storage tests count is worth reading: calls, states, flips, sequences.

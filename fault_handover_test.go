@@ -214,7 +214,7 @@ func TestFault021_LostWordsCostAnElection(t *testing.T) {
 				require.True(t, errors.Is(got.err, ErrOutcomeUnknown) != errors.Is(got.err, ErrNotApplied), got.err)
 				require.LessOrEqual(t, got.took, 3*testElection)
 			}
-			c.within(5*testElection, "a leader", func() bool { return c.Leader() != nil && c.Leader().Status().Ready })
+			c.within(3*testElection, "a leader", func() bool { return c.Leader() != nil && c.Leader().Status().Ready })
 			c.put(fmt.Sprint("x", round))
 			if round%2 == 1 {
 				require.ErrorIs(t, old.Err(), errDisk)

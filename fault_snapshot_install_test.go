@@ -158,6 +158,8 @@ func TestFault085_DuplicatedTransfer(t *testing.T) {
 			c.Delay(0, time.Millisecond)
 			c.pass(testElection)
 			c.converge()
+			require.NotZero(t, c.Network().Stats().Duplicated)
+			require.Equal(t, 1, c.journal(behind).recovered, "one install, of what came twice")
 		})
 	}
 }

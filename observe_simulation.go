@@ -45,7 +45,8 @@ type ObservedEntry struct {
 type ObservedConfiguration struct {
 	Index   uint64
 	Voters  []string
-	Members string // all of it, to be compared
+	Stores  []uint64 // that the voters' names are bound to, 0 if not yet
+	Members string   // all of it, to be compared
 }
 
 // WithObserver has f told of every turn of the server's event loop, on the loop's
@@ -120,7 +121,7 @@ func observedConfiguration(c *configuration) ObservedConfiguration {
 	var all strings.Builder
 	for _, m := range c.members {
 		if m.voter {
-			seen.Voters = append(seen.Voters, m.name)
+			seen.Voters, seen.Stores = append(seen.Voters, m.name), append(seen.Stores, m.storeID)
 		}
 		fmt.Fprintf(&all, "%+v ", m)
 	}

@@ -38,6 +38,7 @@ func (w *watch) ends(name string) {
 	defer w.mu.Unlock()
 	if m := w.logs[name]; m != nil {
 		w.promised[name] = m
+		w.gone[store{name, m.last.StoreID}] = m
 	}
 }
 

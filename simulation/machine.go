@@ -100,6 +100,9 @@ type applied struct {
 type machine struct {
 	node   *node
 	oracle *oracle
+	// applying is taken while an Apply is under way: one of a life that has ended
+	// may be held up.
+	applying chan struct{}
 
 	mu    sync.Mutex
 	last  applied
@@ -108,11 +111,13 @@ type machine struct {
 }
 
 func newMachine(n *node, o *oracle) *machine {
-	return &machine{node: n, oracle: o, keys: map[uint64]value{}}
+	return &machine{node: n, oracle: o, applying: make(chan struct{}, 1), keys: map[uint64]value{}}
 }
 
 // apply carries out a command, and checks that every server does what any does.
 func (m *machine) apply(ctx raft.Context, c *command) (interface{}, error) {
+	m.applying <- struct{}{}
+	defer func() { <-m.applying }()
 	m.node.applying()
 	w := m.node.world
 	if !slices.Equal(c.filler, filling(c.value, w.plan.value)) {
@@ -203,8 +208,11 @@ func (m *machine) Recovery(state []byte) error {
 	return nil
 }
 
-// reset empties the machine of a server that is stopped and will start again.
+// reset empties the machine of a server that is stopped and will start again, when
+// no Apply is under way any more.
 func (m *machine) reset() {
+	m.applying <- struct{}{}
+	defer func() { <-m.applying }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.place, m.last, m.keys = 0, applied{}, map[uint64]value{}
@@ -217,10 +225,16 @@ func (m *machine) state() (place int, chain uint64) {
 	return m.place, m.last.chain
 }
 
-var errSave = errors.New("simulation: Save fails")
+var (
+	errSave  = errors.New("simulation: Save fails")
+	errApply = errors.New("simulation: Apply panics")
+)
 
-// applying is where an Apply takes its time, or does not return.
+// applying is where an Apply takes its time, does not return, or panics.
 func (n *node) applying() {
+	if n.panics.CompareAndSwap(true, false) {
+		panic(errApply)
+	}
 	if gate := n.applyGate.Load(); gate != nil {
 		<-*gate
 	}
@@ -229,8 +243,11 @@ func (n *node) applying() {
 	}
 }
 
-// saves is where a Save takes its time or fails.
+// saves is where a Save takes its time, does not return for long, or fails.
 func (n *node) saves() error {
+	if gate := n.saveGate.Load(); gate != nil {
+		<-*gate
+	}
 	if d := n.slowSave.Load(); d > 0 {
 		<-time.After(time.Duration(d))
 	}

@@ -2,6 +2,8 @@
 
 package simulation
 
+import "github.com/goraft/raft/internal/vfs"
+
 // machines are the actions on state machines and snapshots.
 func machines() []action {
 	return []action{
@@ -12,6 +14,16 @@ func machines() []action {
 			return func() { node.slowLeft.Store(0) }
 		}},
 		{"blocked Apply", "", func(n *nemesis) func() { return shut(&n.some().applyGate) }},
+		{"failing Apply", "", failApply},
+		{"blocked Save", "", func(n *nemesis) func() {
+			node := n.some()
+			open := shut(&node.saveGate)
+			if open == nil {
+				return nil
+			}
+			n.snapshot(node)
+			return open
+		}},
 		{"slow Save", "", func(n *nemesis) func() {
 			node := n.some()
 			node.slowSave.Store(n.rand.Int64N(2 * int64(n.world.plan.election)))
@@ -27,6 +39,21 @@ func machines() []action {
 			n.snapshot(n.some())
 			return func() {} // it may wait for a disk that is held up
 		}},
+	}
+}
+
+// failApply has a server's next Apply panic: it applies nothing more, leads no
+// longer, and begins another life.
+func failApply(n *nemesis) func() {
+	node := n.take()
+	if node == nil {
+		return nil
+	}
+	node.mayFail.Store(true)
+	node.panics.Store(true)
+	return func() {
+		n.fell(node, vfs.Random(n.rand))
+		n.rise(node)
 	}
 }
 

@@ -22,6 +22,8 @@ func (w *watch) sent(m raft.MemoryMessage) bool {
 	switch message := m.Message.(type) {
 	case *raft.RequestVoteRequest:
 		id = message.StoreID
+		// Who does not know of pre-votes votes for good, even if it is asked for one.
+		w.stood[candidacy{m.From, message.Term}] = entryID{message.LastLogIndex, message.LastLogTerm}
 		if !message.PreVote {
 			term = message.Term
 			w.voted(m.From, id, m.From, term)
@@ -33,6 +35,7 @@ func (w *watch) sent(m raft.MemoryMessage) bool {
 		term, id = message.Term, message.StoreID
 		if message.VoteGranted && !message.PreVote {
 			w.voted(m.From, id, m.To, term)
+			w.grants(m.From, m.To, term)
 			if n.silenced.Load() {
 				return false
 			}

@@ -3,7 +3,6 @@
 package simulation
 
 import (
-	"context"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -67,9 +66,11 @@ func (n *nemesis) passUntil(when time.Duration) {
 	n.sleepUntil(when)
 }
 
+// sleepUntil ends early where the run has failed: what comes after that only buries
+// its cause.
 func (n *nemesis) sleepUntil(when time.Duration) {
 	if d := when - n.world.trace.now(); d > 0 {
-		n.world.wait(context.Background(), d)
+		n.world.wait(n.world.unbroken, d)
 	}
 }
 
@@ -131,10 +132,12 @@ func (n *nemesis) draw() *action {
 func (n *nemesis) some() *node {
 	nodes := n.world.allNodes()
 	i, lead := n.rand.IntN(len(nodes)), n.rand.IntN(3) == 0
+	node := nodes[i]
 	if leader := n.world.leader(); leader != nil && lead {
-		return n.world.node(leader.Name())
+		node = n.world.node(leader.Name())
 	}
-	return nodes[i]
+	n.world.trace.printf("  picks %s", node.name)
+	return node
 }
 
 // take picks a server whose life nothing else decides, or nil.

@@ -27,6 +27,8 @@ type node struct {
 	applyGate atomic.Pointer[chan struct{}] // holds up Apply
 	slowness  atomic.Int64                  // of some Applies
 	slowLeft  atomic.Int64                  // so many
+	panics    atomic.Bool                   // the next one
+	saveGate  atomic.Pointer[chan struct{}] // holds up Save
 	slowSave  atomic.Int64
 	failSave  atomic.Bool
 	syncTime  atomic.Int64               // what a sync takes on average, besides
@@ -76,6 +78,8 @@ func (n *node) release() {
 	opens(&n.gate)
 	opens(&n.stall)
 	opens(&n.applyGate)
+	opens(&n.saveGate)
+	n.panics.Store(false)
 	n.syncTime.Store(0)
 	n.slowLeft.Store(0)
 	n.slowSave.Store(0)

@@ -37,8 +37,9 @@ func (w *world) run() *Report {
 	defer guard.Stop()
 	if w.begin() {
 		w.act(n)
-		w.heal()
-		w.settle()
+		if w.heal(); !w.failed() {
+			w.settle()
+		}
 	}
 	if w.failed() {
 		w.trace.printf("at the end:\n%s", w)

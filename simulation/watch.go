@@ -5,6 +5,7 @@ package simulation
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/goraft/raft"
@@ -17,16 +18,25 @@ type watch struct {
 	world *world
 
 	mu         sync.Mutex
-	leaders    map[uint64]string    // of each term (I1)
-	entries    map[entryID]witness  // that any log ever held (I2)
-	committed  []raft.ObservedEntry // by index, the first is entry 1 (I3)
-	votes      map[ballot]string    // for whom (I6)
-	heard      map[store]uint64     // the highest term that each store has told of (I5)
-	logs       map[string]*mirror   // of each server, as of its last turn
-	configured map[entryID]string   // what the configurations of entries say (I10)
-	promised   map[string]*mirror   // what a life that has ended held durably, of a server that is down (I7)
+	leaders    map[uint64]string     // of each term (I1)
+	entries    map[entryID]witness   // that any log ever held (I2)
+	committed  []raft.ObservedEntry  // by index, the first is entry 1 (I3)
+	votes      map[ballot]string     // for whom (I6)
+	heard      map[store]uint64      // the highest term that each store has told of (I5)
+	logs       map[string]*mirror    // of each server, as of its last turn
+	configured map[entryID]string    // what the configurations of entries say (I10)
+	promised   map[string]*mirror    // what a life that has ended held durably, of a server that is down (I7)
+	gone       map[store]*mirror     // the last log of each store, of a life that has ended
+	stood      map[candidacy]entryID // the end of the log that each candidate has told
+	ended      map[candidacy]entryID // the end of the log with which each voter voted
 	elections  int
 	commits    int
+}
+
+// candidacy is a server that stands for election in a term.
+type candidacy struct {
+	name string
+	term uint64
 }
 
 type entryID struct{ index, term uint64 }
@@ -83,6 +93,7 @@ func newWatch(w *world) *watch {
 	return &watch{
 		world: w, leaders: map[uint64]string{}, entries: map[entryID]witness{}, votes: map[ballot]string{}, heard: map[store]uint64{},
 		logs: map[string]*mirror{}, configured: map[entryID]string{}, promised: map[string]*mirror{},
+		gone: map[store]*mirror{}, stood: map[candidacy]entryID{}, ended: map[candidacy]entryID{},
 	}
 }
 
@@ -100,7 +111,7 @@ func (w *watch) observe(o *raft.Observation) {
 		m = &mirror{}
 		w.logs[o.Name] = m
 	}
-	last := m.last
+	last, end := m.last, entryID{m.end(), m.termAt(m.end())}
 	w.log(m, o)
 	m.last = *o
 	m.last.Entries = nil
@@ -108,6 +119,9 @@ func (w *watch) observe(o *raft.Observation) {
 		w.begins(o, m)
 	} else {
 		w.goesOn(&last, o)
+		w.keeps(&last, o)
+		w.gives(&last, o, end)
+		w.decides(&last, o, m)
 	}
 	w.order(o, m)
 	w.commit(o, m)
@@ -126,6 +140,7 @@ func (w *watch) log(m *mirror, o *raft.Observation) {
 	}
 	m.base, m.baseTerm = o.Base, o.BaseTerm
 	if keep := int(o.From - m.base - 1); keep < len(m.entries) {
+		w.drops(o, m.entries[keep:])
 		m.entries = m.entries[:keep]
 	}
 	for _, e := range o.Entries {
@@ -149,6 +164,9 @@ func (w *watch) begins(o *raft.Observation, m *mirror) {
 	id := store{o.Name, o.StoreID}
 	if o.Term < w.heard[id] {
 		w.violated("I5", "%s begins in term %d and was in %d", o.Name, o.Term, w.heard[id])
+	}
+	if voted, ok := w.votes[ballot{id, o.Term}]; ok && o.VotedFor != voted {
+		w.violated("I6", "%s begins with the vote %q in term %d, and has voted for %s", o.Name, o.VotedFor, o.Term, voted)
 	}
 	before := w.promised[o.Name]
 	delete(w.promised, o.Name)
@@ -231,6 +249,9 @@ func (w *watch) configuration(o *raft.Observation, m *mirror) {
 		}
 		w.configured[id] = c.Members
 	}
+	if n := len(o.Configurations); n > 0 && o.Configurations[n-1].Index > m.end() {
+		w.violated("I10", "%s has a configuration of entry %d, its log ends with %d", o.Name, o.Configurations[n-1].Index, m.end())
+	}
 	if open > 1 {
 		w.violated("I10", "%s has %d configurations that are not committed", o.Name, open)
 	}
@@ -312,4 +333,26 @@ func span(entries []raft.ObservedEntry) string {
 	}
 	first, last := entries[0], entries[len(entries)-1]
 	return fmt.Sprintf("%d/%d to %d/%d", first.Index, first.Term, last.Index, last.Term)
+}
+
+// logged tells what a server's log held at its last turn.
+func (w *watch) logged(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.logs[name]
+	if m == nil {
+		return "unknown"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "up to %d/%d in the snapshot", m.base, m.baseTerm)
+	for rest := m.entries; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].Term == rest[0].Term {
+			n++
+		}
+		fmt.Fprintf(&b, ", %s", span(rest[:n]))
+		rest = rest[n:]
+	}
+	fmt.Fprintf(&b, "; durable %d, commit %d, applied %d", m.last.Durable, m.last.Commit, m.last.Applied)
+	return b.String()
 }

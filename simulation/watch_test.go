@@ -32,7 +32,7 @@ func TestWatchNotices(t *testing.T) {
 		}
 	}
 	voters := func(index uint64, names ...string) raft.ObservedConfiguration {
-		return raft.ObservedConfiguration{Index: index, Voters: names, Members: strings.Join(names, " ")}
+		return raft.ObservedConfiguration{Index: index, Voters: names, Stores: make([]uint64, len(names)), Members: strings.Join(names, " ")}
 	}
 	leads := func(o *raft.Observation) { o.State = raft.Leader }
 	for name, c := range map[string]struct {
@@ -91,6 +91,12 @@ func TestWatchNoticesLives(t *testing.T) {
 	vote := func(to string, term uint64) raft.MemoryMessage {
 		return raft.MemoryMessage{From: "a", To: to, Answer: true, Message: &raft.RequestVoteResponse{Term: term, VoteGranted: true, StoreID: 7}}
 	}
+	voted := func(w *watch, to ...string) {
+		for _, candidate := range to {
+			w.stood[candidacy{candidate, 5}] = entryID{}
+			w.sent(vote(candidate, 5))
+		}
+	}
 	for name, c := range map[string]struct {
 		do   func(w *watch)
 		want string
@@ -100,9 +106,11 @@ func TestWatchNoticesLives(t *testing.T) {
 		"another is":      {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 1, other)) }, "I7"},
 		"not durable":     {func(w *watch) { w.observe(life(2, 0, one)); w.ends("a"); w.observe(life(2, 0)) }, ""},
 		"wiped":           {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.forgets("a"); w.observe(life(0, 0)) }, ""},
-		"a term is not":   {func(w *watch) { w.sent(vote("b", 5)); w.observe(life(4, 0)) }, "I5"},
-		"two votes":       {func(w *watch) { w.sent(vote("b", 5)); w.sent(vote("c", 5)) }, "I6"},
-		"one vote twice":  {func(w *watch) { w.sent(vote("b", 5)); w.sent(vote("b", 5)) }, ""},
+		"a term is not":   {func(w *watch) { voted(w, "b"); w.observe(life(4, 0)) }, "I5"},
+		"two votes":       {func(w *watch) { voted(w, "b", "c") }, "I6"},
+		"one vote twice":  {func(w *watch) { voted(w, "b", "b") }, ""},
+		"a vote is not":   {func(w *watch) { voted(w, "b"); w.ends("a"); w.observe(life(5, 0)) }, "I6"},
+		"not a candidate": {func(w *watch) { w.sent(vote("b", 5)) }, "I6"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := quietWorld()

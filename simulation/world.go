@@ -29,6 +29,8 @@ type world struct {
 	workers   []worker
 	late      []func() // to be waited for when the faults are over
 	tasks     sync.WaitGroup
+	unbroken  context.Context // until the run has failed
+	fail      context.CancelFunc
 
 	mu        sync.Mutex
 	nodes     []*node
@@ -45,6 +47,7 @@ const maxFailures = 5
 func (w *world) violated(format string, args ...any) {
 	failure := fmt.Sprintf(format, args...)
 	w.trace.printf("VIOLATED %s", failure)
+	defer w.fail()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.failures) < maxFailures {
@@ -124,6 +127,7 @@ func (w *world) leader() (leader raft.Server) {
 // newWorld makes the servers of a plan.
 func newWorld(p *plan, skip func(int) bool, neighbour uint64, sink func([]byte), runs func(*world) workload) *world {
 	w := &world{plan: p, skip: skip, neighbour: neighbour, trace: newTrace(sink), counts: map[string]int{}}
+	w.unbroken, w.fail = context.WithCancel(context.Background())
 	for _, kind := range kinds() {
 		w.counts[kind] = 0 // one that never happens is to be told
 	}
@@ -180,17 +184,21 @@ func (w *world) configure(name string, _ raft.Server) {
 }
 
 // start begins a life of a server. What an earlier one left behind may be held up,
-// and so would be the start, for which it waits: that ends first.
+// and so would be the start, for which it waits: that ends first. A disk without
+// the space for a beginning gets it.
 func (w *world) start(n *node, start func() error) error {
 	n.release()
 	var err error
 	for range 20 {
-		if err = start(); !errors.Is(err, raft.ErrStillRunning) {
-			break
+		switch err = start(); {
+		case errors.Is(err, raft.ErrNoSpace):
+			w.cluster.Disk(n.name).SetQuota(nil)
+		case !errors.Is(err, raft.ErrStillRunning):
+			w.trace.printf("%s starts: %v", n.name, err)
+			return err
 		}
 		w.wait(context.Background(), w.plan.election)
 	}
-	w.trace.printf("%s starts: %v", n.name, err)
 	return err
 }
 
@@ -216,7 +224,7 @@ func (w *world) String() string {
 	var b strings.Builder
 	b.WriteString(w.cluster.String())
 	for _, n := range w.allNodes() {
-		fmt.Fprintf(&b, "%s's disk:\n", n.name)
+		fmt.Fprintf(&b, "%s's log: %s\n%s's disk:\n", n.name, w.watch.logged(n.name), n.name)
 		w.cluster.Disk(n.name).SetFault(nil)
 		for _, path := range w.paths(n.name) {
 			bytes, err := w.cluster.Disk(n.name).Bytes(path)

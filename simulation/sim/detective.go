@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,6 +117,10 @@ func (d *detective) keepTrace(ctx context.Context, s scenario, kind failureKind)
 		tries = 2
 	}
 	for try := range tries {
+		// The guest adds to the file: nothing of an earlier run may stay in it.
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		o, err := p.traced(ctx, s.Seed, file)
 		if err != nil {
 			return err

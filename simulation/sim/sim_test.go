@@ -146,10 +146,13 @@ func TestSpinEnds(t *testing.T) {
 // neighbouring schedule that fails is found.
 func TestOtherSchedule(t *testing.T) {
 	keep := t.TempDir()
+	if err := os.WriteFile(filepath.Join(keep, "seed-7.trace"), []byte("of an earlier run\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	out := sim(t, exitFailed, "run", "-first", "7", "-seeds", "1", "-keep", keep, "-neighbours", "5")
 	wantText(t, out, "it does not fail in wasm", "it failed natively again, at try 1 of 10", "neighbour 2 fails:")
 	kept, err := os.ReadFile(filepath.Join(keep, "seed-7.trace"))
-	if err != nil || !bytes.Contains(kept, []byte("action 39")) {
+	if err != nil || bytes.Count(kept, []byte("action 39")) != 1 || bytes.Contains(kept, []byte("earlier")) {
 		t.Errorf("the native trace: %v\n%s", err, kept)
 	}
 	replay := printedCommand(t, out, "replay")

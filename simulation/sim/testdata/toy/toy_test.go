@@ -63,7 +63,7 @@ func TestSeeds(t *testing.T) {
 		s := &toy{skip: os.Getenv("SIM_SKIP"), sum: sha256.New()}
 		s.report = report{Seed: first + uint64(i), Neighbour: neighbour, Servers: 3, Faults: map[string]int{"loss": 0, "delay": 0}}
 		if path := os.Getenv("SIM_TRACE"); path != "" {
-			if s.file, err = os.Create(path); err != nil {
+			if s.file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
