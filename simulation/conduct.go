@@ -43,6 +43,21 @@ func (w *watch) grants(voter, candidate string, term uint64) {
 	}
 }
 
+// elected checks that most of the voters have voted for a new leader, each from the
+// store that its name is bound to (§5.2).
+func (w *watch) elected(o *raft.Observation) {
+	c, backers, n := latest(o), w.backers[candidacy{o.Name, o.Term}], 0
+	for i, name := range c.Voters {
+		id, voted := backers[name]
+		if name == o.Name || voted && (c.Stores[i] == 0 || c.Stores[i] == id) {
+			n++
+		}
+	}
+	if len(c.Voters) > 0 && n <= len(c.Voters)/2 {
+		w.violated("I6", "%s leads term %d by the votes of %v, the voters are %v", o.Name, o.Term, backers, c.Voters)
+	}
+}
+
 // decides checks what a leader does: it commits by an entry of its own term (§5.4.2)
 // that a majority holds durably, and changes the members after it has (dissertation
 // §4.1 and its erratum).

@@ -27,6 +27,7 @@ func TestConductIsNoticed(t *testing.T) {
 	}
 	leader := func(commit, durable uint64, changes ...raft.ObservedConfiguration) func(w *watch) {
 		return func(w *watch) {
+			w.backers[candidacy{"a", 2}] = map[string]uint64{"b": 7}
 			w.observe(turn("a", raft.Leader, 2, 1, 2, 1, true, entry(1, 1), entry(2, 1), entry(3, 2)))
 			o := turn("a", raft.Leader, 2, commit, durable, 4, false)
 			if len(changes) > 0 {
@@ -49,10 +50,20 @@ func TestConductIsNoticed(t *testing.T) {
 			w.sent(raft.MemoryMessage{From: "a", To: "b", Answer: true, Message: &raft.RequestVoteResponse{Term: 3, VoteGranted: true, StoreID: 7}})
 		}
 	}
+	elected := func(backers map[string]uint64) func(w *watch) {
+		return func(w *watch) {
+			w.backers[candidacy{"a", 2}] = backers
+			w.observe(turn("a", raft.Leader, 2, 1, 1, 1, true, entry(1, 1)))
+		}
+	}
 	for name, c := range map[string]struct {
 		do   func(w *watch)
 		want string
 	}{
+		"elected":                       {elected(map[string]uint64{"b": 7}), ""},
+		"elected by itself":             {elected(nil), "I6"},
+		"elected by a stranger":         {elected(map[string]uint64{"d": 7}), "I6"},
+		"elected by another store":      {elected(map[string]uint64{"b": 8}), "I6"},
 		"commits its own":               {with(b, leader(3, 3)), ""},
 		"commits an earlier term's":     {with(b, leader(2, 3)), "I3"},
 		"commits by itself":             {leader(3, 3), "I7"},

@@ -27,18 +27,18 @@ func (w *watch) sent(m raft.MemoryMessage) bool {
 		if !message.PreVote {
 			term = message.Term
 			w.voted(m.From, id, m.From, term)
-			if n.silenced.Load() {
-				return false // it votes for itself
-			}
+		}
+		if n.silenced.Load() {
+			return false // it votes for itself, and would only disturb others
 		}
 	case *raft.RequestVoteResponse:
 		term, id = message.Term, message.StoreID
 		if message.VoteGranted && !message.PreVote {
 			w.voted(m.From, id, m.To, term)
 			w.grants(m.From, m.To, term)
-			if n.silenced.Load() {
-				return false
-			}
+		}
+		if message.VoteGranted && n.silenced.Load() {
+			return false
 		}
 	case *raft.AppendEntriesRequest:
 		term = message.Term

@@ -18,17 +18,18 @@ type watch struct {
 	world *world
 
 	mu         sync.Mutex
-	leaders    map[uint64]string     // of each term (I1)
-	entries    map[entryID]witness   // that any log ever held (I2)
-	committed  []raft.ObservedEntry  // by index, the first is entry 1 (I3)
-	votes      map[ballot]string     // for whom (I6)
-	heard      map[store]uint64      // the highest term that each store has told of (I5)
-	logs       map[string]*mirror    // of each server, as of its last turn
-	configured map[entryID]string    // what the configurations of entries say (I10)
-	promised   map[string]*mirror    // what a life that has ended held durably, of a server that is down (I7)
-	gone       map[store]*mirror     // the last log of each store, of a life that has ended
-	stood      map[candidacy]entryID // the end of the log that each candidate has told
-	ended      map[candidacy]entryID // the end of the log with which each voter voted
+	leaders    map[uint64]string               // of each term (I1)
+	entries    map[entryID]witness             // that any log ever held (I2)
+	committed  []raft.ObservedEntry            // by index, the first is entry 1 (I3)
+	votes      map[ballot]string               // for whom (I6)
+	backers    map[candidacy]map[string]uint64 // who voted for a candidate, and from which store
+	heard      map[store]uint64                // the highest term that each store has told of (I5)
+	logs       map[string]*mirror              // of each server, as of its last turn
+	configured map[entryID]string              // what the configurations of entries say (I10)
+	promised   map[string]*mirror              // what a life that has ended held durably, of a server that is down (I7)
+	gone       map[store]*mirror               // the last log of each store, of a life that has ended
+	stood      map[candidacy]entryID           // the end of the log that each candidate has told
+	ended      map[candidacy]entryID           // the end of the log with which each voter voted
 	elections  int
 	commits    int
 }
@@ -93,7 +94,7 @@ func newWatch(w *world) *watch {
 	return &watch{
 		world: w, leaders: map[uint64]string{}, entries: map[entryID]witness{}, votes: map[ballot]string{}, heard: map[store]uint64{},
 		logs: map[string]*mirror{}, configured: map[entryID]string{}, promised: map[string]*mirror{},
-		gone: map[store]*mirror{}, stood: map[candidacy]entryID{}, ended: map[candidacy]entryID{},
+		gone: map[store]*mirror{}, backers: map[candidacy]map[string]uint64{}, stood: map[candidacy]entryID{}, ended: map[candidacy]entryID{},
 	}
 }
 
@@ -285,6 +286,7 @@ func (w *watch) role(last, o *raft.Observation, m *mirror) {
 		return
 	}
 	w.elections++
+	w.elected(o)
 	for i := m.base + 1; i <= uint64(len(w.committed)); i++ {
 		if c, e := w.committed[i-1], m.at(i); c.Index != 0 && (e == nil || *e != c) {
 			w.violated("I3", "%s leads term %d without the committed entry %+v: it has %+v", o.Name, o.Term, c, e)
@@ -311,6 +313,11 @@ func (w *watch) voted(voter string, id uint64, candidate string, term uint64) {
 		w.violated("I6", "%s voted for %s and %s in term %d", voter, before, candidate, term)
 	}
 	w.votes[b] = candidate
+	of := candidacy{candidate, term}
+	if w.backers[of] == nil {
+		w.backers[of] = map[string]uint64{}
+	}
+	w.backers[of][voter] = id
 }
 
 // tell traces what a turn changed.

@@ -122,7 +122,7 @@ func TestWatchNoticesLives(t *testing.T) {
 }
 
 func quietWorld() *world {
-	w := &world{plan: draw(1, false), counts: map[string]int{}, trace: newTrace(nil)}
+	w := &world{plan: draw(1, false), counts: map[string]int{}, trace: newTrace(nil), fail: func() {}}
 	w.watch = newWatch(w)
 	return w
 }
