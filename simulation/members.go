@@ -74,7 +74,7 @@ func (w *world) change(ctx context.Context, command raft.Command) (done bool) {
 // eventually does something about a member on a goroutine of its own: it may have
 // to wait for a leader. It must be done soon after the last fault.
 func (w *world) eventually(what string, f func(ctx context.Context) bool) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(w.unbroken)
 	ended := make(chan struct{})
 	w.tasks.Go(func() {
 		defer close(ended)
