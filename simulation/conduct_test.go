@@ -8,20 +8,31 @@ import (
 	"github.com/goraft/raft"
 )
 
+var (
+	threeVoters = raft.ObservedConfiguration{Index: 1, Voters: []string{"a", "b", "c"}, Stores: []uint64{7, 7, 7}, Members: "a b c"}
+	fourVoters  = raft.ObservedConfiguration{Index: 4, Voters: []string{"a", "b", "c", "d"}, Stores: []uint64{7, 7, 7, 7}, Members: "a b c d"}
+)
+
+func entryOf(index, term uint64) raft.ObservedEntry {
+	return raft.ObservedEntry{Index: index, Term: term, Checksum: uint32(index*100 + term)}
+}
+
+func turnOf(name, state string, term, commit, durable, from uint64, first bool, entries ...raft.ObservedEntry) *raft.Observation {
+	return &raft.Observation{
+		Name: name, State: state, Term: term, StoreID: 7, ClusterID: 9, Commit: commit, Applied: min(commit, 1), Durable: durable,
+		From: from, First: first, Entries: entries, Configurations: []raft.ObservedConfiguration{threeVoters},
+	}
+}
+
+// with lets the watch see a turn before the rest.
+func with(o *raft.Observation, do func(w *watch)) func(w *watch) {
+	return func(w *watch) { w.observe(o); do(w) }
+}
+
 // TestConductIsNoticed shows each check of single decisions one that is wrong, and
 // one that is not.
 func TestConductIsNoticed(t *testing.T) {
-	entry := func(index, term uint64) raft.ObservedEntry {
-		return raft.ObservedEntry{Index: index, Term: term, Checksum: uint32(index*100 + term)}
-	}
-	three := raft.ObservedConfiguration{Index: 1, Voters: []string{"a", "b", "c"}, Stores: []uint64{7, 7, 7}, Members: "a b c"}
-	four := raft.ObservedConfiguration{Index: 4, Voters: []string{"a", "b", "c", "d"}, Stores: []uint64{7, 7, 7, 7}, Members: "a b c d"}
-	turn := func(name, state string, term, commit, durable, from uint64, first bool, entries ...raft.ObservedEntry) *raft.Observation {
-		return &raft.Observation{
-			Name: name, State: state, Term: term, StoreID: 7, ClusterID: 9, Commit: commit, Applied: min(commit, 1), Durable: durable,
-			From: from, First: first, Entries: entries, Configurations: []raft.ObservedConfiguration{three},
-		}
-	}
+	entry, turn, four := entryOf, turnOf, fourVoters
 	follower := func(name string, durable uint64, entries ...raft.ObservedEntry) *raft.Observation {
 		return turn(name, raft.Follower, 2, 1, durable, 1, true, entries...)
 	}
@@ -35,9 +46,6 @@ func TestConductIsNoticed(t *testing.T) {
 			}
 			w.observe(o)
 		}
-	}
-	with := func(o *raft.Observation, do func(w *watch)) func(w *watch) {
-		return func(w *watch) { w.observe(o); do(w) }
 	}
 	b := follower("b", 3, entry(1, 1), entry(2, 1), entry(3, 2))
 	voted := func(its entryID) func(w *watch) {
