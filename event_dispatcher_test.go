@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 
@@ -84,6 +85,7 @@ func TestEventDispatcherKnowsWhoIsInside(t *testing.T) {
 		for range 2000 {
 			d.dispatch(TermChangeEventType, nil, nil)
 			for d.running() {
+				runtime.Gosched()
 			}
 		}
 		synctest.Wait()

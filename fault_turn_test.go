@@ -177,6 +177,21 @@ func TestFault026_AnswersOfAnotherTerm(t *testing.T) {
 	})
 }
 
+// Row 26: an answer of a later term is no acknowledgement, and ends the office.
+func TestFault026_AnswerOfALaterTermDeposes(t *testing.T) {
+	inLeading(t, 3, func(t *testing.T, h *handLoop) {
+		h.stage()
+		h.turn(h.decideLeading)
+		h.carryOut()
+		committed, end := h.raft.commitIndex, h.raft.log.end
+		h.acknowledge("b", 3, 5, end)
+		h.turn(h.decideLeading)
+		require.Equal(t, Follower, h.raft.role)
+		require.EqualValues(t, 5, h.raft.term)
+		require.Equal(t, committed, h.raft.commitIndex)
+	})
+}
+
 // Row 31: in the turn that deposes a leader its log may become another one's; its
 // senders see nothing of that, and its office neither commits nor appends in it.
 func TestFault031_DeposedLeaderShowsNothing(t *testing.T) {

@@ -5,6 +5,7 @@ package simulation
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -25,7 +26,8 @@ type Application struct {
 	Machine func() raft.StateMachine
 	// Command is what a client sends next. It draws from r, and from nothing else.
 	Command func(r *rand.Rand) raft.Command
-	// Check, if it is not nil, looks at the state that all servers have at the end.
+	// Check, if it is not nil, looks at the state of each server at the end. What
+	// Save leaves out, only Check can miss.
 	Check func(raft.StateMachine) error
 }
 
@@ -58,6 +60,11 @@ func Run(t *testing.T, seed uint64, app Application) *Report {
 func simulate(t *testing.T, p *plan, skip func(action int) bool, neighbour uint64, runs func(*world) workload) (report *Report) {
 	sink, done := traceSink(t)
 	defer done()
+	return simulateInto(t, p, skip, neighbour, sink, runs)
+}
+
+// simulateInto is simulate, with the trace given to sink.
+func simulateInto(t *testing.T, p *plan, skip func(action int) bool, neighbour uint64, sink func([]byte), runs func(*world) workload) (report *Report) {
 	var sum uint64
 	synctest.Test(t, func(*testing.T) {
 		w := newWorld(p, skip, neighbour, sink, runs)
@@ -92,7 +99,38 @@ func (a *application) machine(n *node) (raft.StateMachine, interface{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.machines[n.name] = m
-	return m, m
+	if s, ok := m.(raft.StateStreamer); ok {
+		return &heldStreamer{held{m, n}, s}, m
+	}
+	return &held{m, n}, m
+}
+
+// held is an application's machine whose Save takes its time, or fails.
+type held struct {
+	raft.StateMachine
+	node *node
+}
+
+// Save is StateMachine's.
+func (h *held) Save() ([]byte, error) {
+	if err := h.node.saves(); err != nil {
+		return nil, err
+	}
+	return h.StateMachine.Save()
+}
+
+// heldStreamer is held for one that streams its state.
+type heldStreamer struct {
+	held
+	raft.StateStreamer
+}
+
+// FixState is StateStreamer's.
+func (h *heldStreamer) FixState() (raft.StateView, error) {
+	if err := h.node.saves(); err != nil {
+		return nil, err
+	}
+	return h.StateStreamer.FixState()
 }
 
 func (a *application) reset(*node) bool { return false }
@@ -122,7 +160,7 @@ func (a *application) settle() {
 		case !bytes.Equal(state, first):
 			a.world.violated("the state of %s is not that of %s: the same commands have led to another state", n.name, a.world.allNodes()[0].name)
 		}
-		if a.Check != nil && i == 0 {
+		if a.Check != nil {
 			if err := a.Check(a.machines[n.name]); err != nil {
 				a.world.violated("the state of %s: %v", n.name, err)
 			}
@@ -159,5 +197,7 @@ func (u *user) send(server raft.Server) bool {
 	u.app.mu.Lock()
 	defer u.app.mu.Unlock()
 	u.app.sent++
-	return err == nil
+	// Any other error is what Apply has returned: then the command was applied.
+	var failed *raft.CommandError
+	return !errors.As(err, &failed)
 }

@@ -85,6 +85,40 @@ func TestBank(t *testing.T) {
 	}
 }
 
+// refusals is an application whose Apply says no to everything, which is an answer.
+type refusals struct{ Count int }
+
+func newRefusals() raft.StateMachine { return &refusals{} }
+
+// Save is StateMachine's.
+func (m *refusals) Save() ([]byte, error) { return json.Marshal(m) }
+
+// Recovery is StateMachine's.
+func (m *refusals) Recovery(state []byte) error { return json.Unmarshal(state, m) }
+
+// ask is refused.
+type ask struct{ What int }
+
+// CommandName is Command's.
+func (c *ask) CommandName() string { return "ask" }
+
+// Apply is CommandApply's.
+func (c *ask) Apply(ctx raft.Context) (interface{}, error) {
+	ctx.Server().Context().(*refusals).Count++
+	return nil, errPoor
+}
+
+// TestRefusalsAreAnswers shows that an error of an application's own is a result.
+func TestRefusalsAreAnswers(t *testing.T) {
+	for seed := range uint64(3) {
+		simulation.Test(t, seed, simulation.Application{
+			Commands: []raft.Command{&ask{}},
+			Machine:  newRefusals,
+			Command:  func(r *rand.Rand) raft.Command { return &ask{r.IntN(9)} },
+		})
+	}
+}
+
 // list is an application with a mistake: what it saves depends on the order of a
 // map.
 type list struct {

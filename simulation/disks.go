@@ -73,8 +73,9 @@ func breakDisk(n *nemesis, kind func(vfs.OpKind) bool, err error) func() {
 	}
 	node.mayFail.Store(true)
 	node.broken.Store(&brokenCall{kind, err})
+	chance := n.rand // when this ends, n has another action's
 	return func() {
-		n.fell(node, vfs.Random(n.rand))
+		n.fell(node, vfs.Random(chance))
 		n.rise(node)
 	}
 }

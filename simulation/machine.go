@@ -235,6 +235,11 @@ func (n *node) applying() {
 	if n.panics.CompareAndSwap(true, false) {
 		panic(errApply)
 	}
+	n.slowed()
+}
+
+// slowed is where it takes its time or does not return.
+func (n *node) slowed() {
 	if gate := n.applyGate.Load(); gate != nil {
 		<-*gate
 	}

@@ -51,8 +51,9 @@ func failApply(n *nemesis) func() {
 	}
 	node.mayFail.Store(true)
 	node.panics.Store(true)
+	chance := n.rand // when this ends, n has another action's
 	return func() {
-		n.fell(node, vfs.Random(n.rand))
+		n.fell(node, vfs.Random(chance))
 		n.rise(node)
 	}
 }

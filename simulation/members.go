@@ -3,6 +3,7 @@
 package simulation
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -240,7 +241,7 @@ func (n *nemesis) halt(node *node) {
 // heard until it has everything again, or the leader has fenced it.
 func (n *nemesis) doubt(node *node) {
 	w := n.world
-	lost := w.watch.forgets(node.name)
+	lost := cmp.Or(w.watch.forgets(node.name), &mirror{})
 	node.mayFail.Store(true)
 	if err := w.start(node, func() error { return w.cluster.Start(node.name) }); err != nil {
 		w.count("damage noticed")

@@ -43,6 +43,9 @@ func (w *watch) sent(m raft.MemoryMessage) bool {
 	case *raft.AppendEntriesRequest:
 		term = message.Term
 		w.leads(term, m.From, "a message")
+	case *raft.TimeoutNowRequest:
+		w.leads(message.Term, m.From, "a summons")
+		w.world.count("leadership transferred")
 	case *raft.AppendEntriesResponse:
 		term, id = message.Term(), message.StoreID
 		w.acknowledged(m, message)
@@ -86,6 +89,8 @@ func describe(m raft.MemoryMessage) string {
 		return fmt.Sprintf("offers a snapshot in term %d of %d/%d", message.Term, message.LastIndex, message.LastTerm)
 	case *raft.SnapshotRecoveryRequest:
 		return fmt.Sprintf("sends a piece of a snapshot in term %d of %d/%d", message.Term, message.LastIndex, message.LastTerm)
+	case *raft.TimeoutNowRequest:
+		return fmt.Sprintf("hands over the leadership of term %d", message.Term)
 	case nil:
 		return "opens a stream"
 	}

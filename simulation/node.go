@@ -117,6 +117,9 @@ func (n *node) yield(point string) {
 		<-*gate
 	}
 	w := n.world
+	if _, ok := w.workload.(*application); ok && point == "apply" {
+		n.slowed() // its Apply is its own
+	}
 	rate := w.plan.yields
 	if rate == 0 && w.neighbour > 0 {
 		rate = 100 // a neighbour of a run without any

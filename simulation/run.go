@@ -5,6 +5,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,9 @@ func (w *world) run() *Report {
 	report := &Report{Seed: w.plan.seed, Neighbour: w.neighbour}
 	n := &nemesis{world: w, joins: w.plan.spares}
 	limit := 10*w.plan.length + 1000*w.plan.election
-	guard := time.AfterFunc(limit, func() { panic(fmt.Sprintf("seed %d has not ended after %v", w.plan.seed, limit)) })
+	guard := time.AfterFunc(limit, func() {
+		panic(fmt.Sprintf("seed %d has not ended after %v; noticed before: %q", w.plan.seed, limit, w.noticed()))
+	})
 	defer guard.Stop()
 	if w.begin() {
 		w.act(n)
@@ -46,7 +49,7 @@ func (w *world) run() *Report {
 	}
 	w.end()
 	report.Virtual, report.Servers, report.Actions = w.trace.now(), len(w.allNodes()), n.number
-	report.Failure = strings.Join(w.failures, "\n")
+	report.Failure = strings.Join(w.noticed(), "\n")
 	report.Faults = w.happened()
 	report.Skipped = report.Faults["skipped"]
 	delete(report.Faults, "skipped")
@@ -170,11 +173,23 @@ func (w *world) settle() {
 			w.violated("I11: %s is down", n.name)
 		case s.Err() != nil:
 			w.violated("I11: %s: %v", n.name, s.Err())
-		case s.MemberCount() != len(w.allNodes()):
-			w.violated("I11: %s knows %d members", n.name, s.MemberCount())
+		case s.MemberCount() != len(w.allNodes()) || !slices.Equal(members(s), members(w.leader())):
+			w.violated("I11: %s knows the members %v, the leader %v", n.name, members(s), members(w.leader()))
 		}
 	}
 	w.workload.settle()
+}
+
+// members are those that a server knows, each with what it is.
+func members(s raft.Server) (all []string) {
+	if s == nil {
+		return nil
+	}
+	for _, m := range s.Status().Members {
+		all = append(all, fmt.Sprintf("%s at %s, voter %t, store %x", m.Name, m.ConnectionString, m.Voter, m.StoreID))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // converged reports whether all servers have the same log, applied.

@@ -3,6 +3,7 @@
 package simulation
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,14 @@ func TestWatchNoticesLives(t *testing.T) {
 	vote := func(to string, term uint64) raft.MemoryMessage {
 		return raft.MemoryMessage{From: "a", To: to, Answer: true, Message: &raft.RequestVoteResponse{Term: term, VoteGranted: true, StoreID: 7}}
 	}
+	acknowledges := func(term, index uint64) raft.MemoryMessage {
+		answer := &raft.AppendEntriesResponse{}
+		if _, err := answer.Decode(bytes.NewReader([]byte{1 << 3, byte(term), 2 << 3, byte(index), 3 << 3, 0, 4 << 3, 1})); err != nil {
+			t.Fatal(err)
+		}
+		answer.StoreID = 7
+		return raft.MemoryMessage{From: "a", To: "b", Answer: true, Message: answer}
+	}
 	voted := func(w *watch, to ...string) {
 		for _, candidate := range to {
 			w.stood[candidacy{candidate, 5}] = entryID{}
@@ -101,14 +110,22 @@ func TestWatchNoticesLives(t *testing.T) {
 		do   func(w *watch)
 		want string
 	}{
-		"all is there":    {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 1, one)) }, ""},
-		"an entry is not": {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 0)) }, "I7"},
-		"another is":      {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 1, other)) }, "I7"},
-		"not durable":     {func(w *watch) { w.observe(life(2, 0, one)); w.ends("a"); w.observe(life(2, 0)) }, ""},
-		"wiped":           {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.forgets("a"); w.observe(life(0, 0)) }, ""},
-		"a term is not":   {func(w *watch) { voted(w, "b"); w.observe(life(4, 0)) }, "I5"},
-		"two votes":       {func(w *watch) { voted(w, "b", "c") }, "I6"},
-		"one vote twice":  {func(w *watch) { voted(w, "b", "b") }, ""},
+		"all is there":          {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 1, one)) }, ""},
+		"an entry is not":       {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 0)) }, "I7"},
+		"another is":            {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.observe(life(2, 1, other)) }, "I7"},
+		"not durable":           {func(w *watch) { w.observe(life(2, 0, one)); w.ends("a"); w.observe(life(2, 0)) }, ""},
+		"wiped":                 {func(w *watch) { w.observe(life(2, 1, one)); w.ends("a"); w.forgets("a"); w.observe(life(0, 0)) }, ""},
+		"a term is not":         {func(w *watch) { voted(w, "b"); w.observe(life(4, 0)) }, "I5"},
+		"two votes":             {func(w *watch) { voted(w, "b", "c") }, "I6"},
+		"one vote twice":        {func(w *watch) { voted(w, "b", "b") }, ""},
+		"acknowledged":          {func(w *watch) { w.observe(life(2, 1, one)); w.sent(acknowledges(2, 1)) }, ""},
+		"acknowledged too soon": {func(w *watch) { w.observe(life(2, 0, one)); w.sent(acknowledges(2, 1)) }, "I7"},
+		"another store": {func(w *watch) {
+			w.observe(life(2, 1, one))
+			o := life(2, 1)
+			o.First, o.From, o.StoreID = false, 2, 8
+			w.observe(o)
+		}, "I7"},
 		"a vote is not":   {func(w *watch) { voted(w, "b"); w.ends("a"); w.observe(life(5, 0)) }, "I6"},
 		"not a candidate": {func(w *watch) { w.sent(vote("b", 5)) }, "I6"},
 	} {

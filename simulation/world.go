@@ -61,6 +61,13 @@ func (w *world) failed() bool {
 	return len(w.failures) > 0
 }
 
+// noticed is what has failed so far.
+func (w *world) noticed() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.failures)
+}
+
 // count counts what has happened, by kind.
 func (w *world) count(what string) {
 	w.mu.Lock()
@@ -258,7 +265,7 @@ func kinds() []string {
 	all := []string{
 		"message lost", "message twice", "message overtaken", "message late", "message replayed", "bits flipped", "message misdelivered",
 		"another cluster's messages", "servers without pre-vote", "servers with an old transporter", "held up",
-		"damage noticed", "states saved", "states restored",
+		"damage noticed", "leadership transferred", "states saved", "states restored",
 	}
 	for _, a := range actions {
 		all = append(all, a.name)
