@@ -31,14 +31,15 @@ const (
 // now is the time since the run began.
 func (t *trace) now() time.Duration { return time.Since(t.began) }
 
-// printf adds a line.
+// printf adds a line. What it is made of may take locks of its own, whose holders
+// wait to add lines: so it is made before the trace is locked.
 func (t *trace) printf(format string, args ...any) {
+	text := fmt.Appendf(nil, format, args...)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
 	t.line = fmt.Appendf(t.line[:0], "%5d.%09d ", now/time.Second, now%time.Second)
-	t.line = fmt.Appendf(t.line, format, args...)
-	t.line = append(t.line, '\n')
+	t.line = append(append(t.line, text...), '\n')
 	h := fnv.New64a()
 	h.Write(t.line)
 	t.hash = (t.hash ^ h.Sum64()) * fnvPrime
