@@ -263,7 +263,7 @@ func (c *crashTest) checkAll() (states int) {
 			where := fmt.Sprintf("call %d (%s), %s", i, point.op, state)
 			again := disk.CrashClone(vfs.Everything)
 			c.check(disk, point.promised, where)
-			if len(c.seen)%volume(40, 20, 20) > 0 {
+			if len(c.seen)%oneOf(40, 20, 20) > 0 {
 				continue
 			}
 			states += c.checkStart(again, point.promised, where)

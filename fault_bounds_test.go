@@ -64,7 +64,7 @@ func TestFault124_UncommittedIsBounded(t *testing.T) {
 		}
 		require.Equal(t, leader, c.leader())
 		require.Greater(t, len(waiting), bound/entry/2)
-		require.Greater(t, refused, 80*rounds)
+		require.GreaterOrEqual(t, refused, 100*rounds-bound/entry)
 		for _, release := range releases {
 			release()
 		}
@@ -108,6 +108,9 @@ func TestFault124_CutOffTakesNothing(t *testing.T) {
 // Row 125: a follower reads for a moment, and then nothing for long, again and again.
 // The leader holds no more for it than its window.
 func TestFault125_SlowReaderIsOwedAWindow(t *testing.T) {
+	if raceDetector {
+		t.Skip(owedUnordered)
+	}
 	for name, options := range transports {
 		t.Run(name, func(t *testing.T) {
 			options.Options = []Option{WithSnapshotTrigger(0, 0)}

@@ -22,6 +22,9 @@ func (c *clusterTest) syncTakes(name string, d time.Duration) {
 	})
 }
 
+// owedUnordered is why a test that calls owed is nothing for the race detector.
+const owedUnordered = "a look into a sender that waits is ordered by the fake clock only, which the race detector does not see"
+
 // owed is what a leader holds for a peer: the bytes under way to it, the requests,
 // and the bytes of entries that it has in memory for everybody.
 func (c *clusterTest) owed(leader Server, name string) (bytes, requests, tail int) {
@@ -75,13 +78,16 @@ func TestFault109_SlowDiskOfOneFollower(t *testing.T) {
 				most := 0
 				for range 24 {
 					c.put(large)
+					if raceDetector {
+						continue // see owedUnordered
+					}
 					bytes, requests, tail := c.owed(leader, slow)
 					require.LessOrEqual(c.t, bytes, maxInFlightBytes+maxBatchBytes)
 					require.LessOrEqual(c.t, requests, maxInFlight)
 					require.LessOrEqual(c.t, tail, tailBytes+maxBatchBytes)
 					most = max(most, bytes)
 				}
-				require.Positive(c.t, most)
+				require.True(c.t, raceDetector || most > 0)
 				c.syncTakes(slow, time.Millisecond)
 				c.converge()
 				require.Equal(c.t, leader, c.Leader())
