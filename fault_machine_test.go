@@ -104,14 +104,14 @@ func TestFault046_KilledBetweenApplyAndSave(t *testing.T) {
 			k := &keeper{name: name, disk: disks[name]}
 			k.at = func(now string) {
 				mu.Lock()
-				mine := name == victim && now == step
+				mine, here, until := name == victim && now == step, reached, dead
 				if mine {
 					victim = ""
 				}
 				mu.Unlock()
 				if mine {
-					close(reached)
-					<-dead
+					close(here)
+					<-until
 					panic("test: killed") // nothing of this life comes behind
 				}
 			}

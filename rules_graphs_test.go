@@ -258,7 +258,7 @@ func TestFault012_DirectedGraphs(t *testing.T) {
 		graphRun(t, directed(5, number), int(number>>20)%6, uint64(number), watch, &five)
 	}
 	t.Logf("five servers: %+v", five)
-	if three.Leaderless == 0 || five.Leaderless == 0 {
+	if three.Leaderless == 0 || five.Leaderless == 0 && five.Graphs >= 100 {
 		t.Error("every graph had a leader")
 	}
 }
