@@ -74,7 +74,7 @@ simulation: ## the same as much as CI does, and that what runs in wasm repeats
 	go vet -tags simulation . ./internal/... ./simulation/...
 	go tool staticcheck -tags simulation . ./internal/... ./simulation/...
 	$(SIM) check -seeds 20
-	$(SIM) run -seeds 900 -hours 12
+	$(SIM) run -seeds 700 -hours 9
 	$(SIM) run -first 1001 -seeds 20 -race
 
 # What the storage tests count is worth reading: calls, states, flips, sequences.
