@@ -251,6 +251,7 @@ func TestFault096_DamagedEntryIsNotApplied(t *testing.T) {
 				// Ten entries are on all disks, and nobody knows it.
 				c.puts("a", 1, 20)
 				c.converge()
+				last := c.leader().Status().LastIndex
 				c.Network().Intercept(func(m MemoryMessage) bool {
 					_, answer := m.Message.(*AppendEntriesResponse)
 					return !answer
@@ -258,7 +259,9 @@ func TestFault096_DamagedEntryIsNotApplied(t *testing.T) {
 				for i := range 10 {
 					c.async(c.Server(c.leader().Name()), &testCommand{fmt.Sprint("entry-", i)})
 				}
-				c.pass(testElection / 3)
+				c.within(testElection/2, "the entries to be on all disks", func() bool {
+					return !slices.ContainsFunc(c.Names(), func(name string) bool { return c.Server(name).Status().DurableIndex < last+10 })
+				})
 				for _, name := range c.Names() {
 					c.crash(c.node(name), vfs.Nothing)
 					c.Isolate(name)
