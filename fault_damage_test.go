@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goraft/raft/internal/vfs"
@@ -257,7 +258,9 @@ func TestFault096_DamagedEntryIsNotApplied(t *testing.T) {
 					return !answer
 				})
 				for i := range 10 {
+					// In this order: the last one a new leader sends again, and it is not read.
 					c.async(c.Server(c.leader().Name()), &testCommand{fmt.Sprint("entry-", i)})
+					synctest.Wait()
 				}
 				c.within(testElection/2, "the entries to be on all disks", func() bool {
 					return !slices.ContainsFunc(c.Names(), func(name string) bool { return c.Server(name).Status().DurableIndex < last+10 })
