@@ -108,9 +108,6 @@ func TestFault124_CutOffTakesNothing(t *testing.T) {
 // Row 125: a follower reads for a moment, and then nothing for long, again and again.
 // The leader holds no more for it than its window.
 func TestFault125_SlowReaderIsOwedAWindow(t *testing.T) {
-	if raceDetector {
-		t.Skip(owedUnordered)
-	}
 	for name, options := range transports {
 		t.Run(name, func(t *testing.T) {
 			options.Options = []Option{WithSnapshotTrigger(0, 0)}

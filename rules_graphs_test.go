@@ -252,13 +252,13 @@ func TestFault012_DirectedGraphs(t *testing.T) {
 	}
 	t.Logf("three servers: %+v", three)
 	rng := rand.New(rand.NewPCG(12, 12))
-	for range rulesVolume(200, 2000, 10_000) {
+	for range max(200, rulesVolume(200, 2000, 10_000)) { // in fewer there may be none without a leader
 		number := rng.Uint32() | rng.Uint32() // links work rather than not
 		five.Graphs++
 		graphRun(t, directed(5, number), int(number>>20)%6, uint64(number), watch, &five)
 	}
 	t.Logf("five servers: %+v", five)
-	if three.Leaderless == 0 || five.Leaderless == 0 && five.Graphs >= 100 {
+	if three.Leaderless == 0 || five.Leaderless == 0 {
 		t.Error("every graph had a leader")
 	}
 }

@@ -135,6 +135,8 @@ func (h *heldStreamer) FixState() (raft.StateView, error) {
 
 func (a *application) reset(*node) bool { return false }
 
+func (a *application) foreign() bool { return true }
+
 func (a *application) complete(*node) bool { return true }
 
 func (a *application) done() int {

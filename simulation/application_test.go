@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -50,7 +51,10 @@ func (c *move) CommandName() string { return "move" }
 
 // Apply is CommandApply's.
 func (c *move) Apply(ctx raft.Context) (interface{}, error) {
-	b := ctx.Server().Context().(*bank)
+	return c.on(ctx.Server().Context().(*bank))
+}
+
+func (c *move) on(b *bank) (interface{}, error) {
 	if b.Accounts[c.From] < c.Amount {
 		return nil, errPoor
 	}
@@ -117,6 +121,54 @@ func TestRefusalsAreAnswers(t *testing.T) {
 			Command:  func(r *rand.Rand) raft.Command { return &ask{r.IntN(9)} },
 		})
 	}
+}
+
+// streamed is the bank with a state that is written as a stream.
+type streamed struct{ bank }
+
+// FixState is StateStreamer's.
+func (s *streamed) FixState() (raft.StateView, error) {
+	state, err := s.Save()
+	return &fixed{state}, err
+}
+
+// RecoverFrom is StateStreamer's.
+func (s *streamed) RecoverFrom(state io.Reader) error { return json.NewDecoder(state).Decode(&s.bank) }
+
+// fixed is a state that was fixed.
+type fixed struct{ state []byte }
+
+// WriteTo is StateView's.
+func (f *fixed) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(f.state)
+	return int64(n), err
+}
+
+// Release is StateView's.
+func (f *fixed) Release() {}
+
+// TestStreamedBank shows an application that streams its state.
+func TestStreamedBank(t *testing.T) {
+	app := bankers
+	app.Machine = func() raft.StateMachine { return &streamed{*newBank().(*bank)} }
+	app.Commands, app.Command = []raft.Command{&streamedMove{}}, func(r *rand.Rand) raft.Command {
+		return &streamedMove{*bankers.Command(r).(*move)}
+	}
+	app.Check = func(m raft.StateMachine) error { return bankers.Check(&m.(*streamed).bank) }
+	for seed := range uint64(3) {
+		simulation.Test(t, seed+1, app)
+	}
+}
+
+// streamedMove is move on a streamed bank.
+type streamedMove struct{ move }
+
+// CommandName is Command's.
+func (c *streamedMove) CommandName() string { return "streamed move" }
+
+// Apply is CommandApply's.
+func (c *streamedMove) Apply(ctx raft.Context) (interface{}, error) {
+	return c.on(&ctx.Server().Context().(*streamed).bank)
 }
 
 // list is an application with a mistake: what it saves depends on the order of a

@@ -117,8 +117,8 @@ func (n *node) yield(point string) {
 		<-*gate
 	}
 	w := n.world
-	if _, ok := w.workload.(*application); ok && point == "apply" {
-		n.slowed() // its Apply is its own
+	if point == "apply" && w.workload.foreign() {
+		n.slowed()
 	}
 	rate := w.plan.yields
 	if rate == 0 && w.neighbour > 0 {

@@ -54,13 +54,14 @@ func TestWatchNotices(t *testing.T) {
 			o.Entries = o.Entries[:2]
 			o.Durable = 2
 		})}, "I4"},
-		"an earlier term":        {[]*raft.Observation{turn("a", as), turn("a", next(func(o *raft.Observation) { o.Term = 1 }))}, "I5"},
-		"another vote":           {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.VotedFor = "b" }), turn("a", next(func(o *raft.Observation) { o.VotedFor = "c" }))}, "I6"},
-		"an earlier commit":      {[]*raft.Observation{turn("a", as), turn("a", next(func(o *raft.Observation) { o.Commit, o.Applied = 1, 1 }))}, "I8"},
-		"applied before commit":  {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Applied = 3 })}, "I8"},
-		"durable behind the end": {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Durable = 4 })}, "I8"},
-		"a gap":                  {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Entries[1] = entry(3, 1) })}, "I8"},
-		"a later log":            {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Term = 1 })}, "I8"},
+		"an earlier term":          {[]*raft.Observation{turn("a", as), turn("a", next(func(o *raft.Observation) { o.Term = 1 }))}, "I5"},
+		"another vote":             {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.VotedFor = "b" }), turn("a", next(func(o *raft.Observation) { o.VotedFor = "c" }))}, "I6"},
+		"an earlier commit":        {[]*raft.Observation{turn("a", as), turn("a", next(func(o *raft.Observation) { o.Commit, o.Applied = 1, 1 }))}, "I8"},
+		"applied before commit":    {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Applied = 3 })}, "I8"},
+		"durable behind the end":   {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Durable = 4 })}, "I8"},
+		"committed behind the end": {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Commit, o.Applied = 4, 3 })}, "I8"},
+		"a gap":                    {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Entries[1] = entry(3, 1) })}, "I8"},
+		"a later log":              {[]*raft.Observation{turn("a", func(o *raft.Observation) { o.Term = 1 })}, "I8"},
 		"two open configurations": {[]*raft.Observation{turn("a", func(o *raft.Observation) {
 			o.Commit, o.Applied = 1, 1
 			o.Configurations = []raft.ObservedConfiguration{voters(2, "a"), voters(3, "a", "b")}

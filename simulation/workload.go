@@ -18,6 +18,9 @@ type workload interface {
 	// reset makes a machine new, for a server that is stopped and will start
 	// again; false: it cannot, the server has to be made anew.
 	reset(*node) bool
+	// foreign reports whether Apply is not the simulation's own: then it cannot be
+	// held up from inside.
+	foreign() bool
 	// client is one of those who send commands.
 	client(id int) worker
 	// complete reports whether a server's state is all that was ever applied.
@@ -58,6 +61,8 @@ func (g *registers) reset(n *node) bool {
 	n.machine.Load().reset()
 	return true
 }
+
+func (g *registers) foreign() bool { return false }
 
 func (g *registers) client(id int) worker {
 	c := newClient(g.world, g.oracle, uint64(id))
