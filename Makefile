@@ -1,6 +1,6 @@
 # The modules in go.work and their packages.
-PACKAGES = ./... ./cmd/... ./examples/... ./simulation/... ./tools/...
-MODULES  = . cmd examples simulation tools
+PACKAGES = ./... ./bench/... ./bench/load ./cmd/... ./examples/... ./simulation/... ./tools/...
+MODULES  = . bench bench/load cmd examples simulation tools
 
 # Where the library has to build and vet; it is measured on linux/amd64.
 PLATFORMS = linux/arm64 linux/386 darwin/arm64 windows/amd64 wasip1/wasm

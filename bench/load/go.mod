@@ -1,0 +1,3 @@
+module github.com/goraft/raft/bench/load
+
+go 1.26

@@ -1,0 +1,145 @@
+// Ours is this library as a program would use it: servers that reach each other by
+// HTTPTransporter on loopback, each with its files and a state machine of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goraft/raft"
+	"github.com/goraft/raft/bench/load"
+)
+
+// The timeouts are raftd's.
+const (
+	heartbeatInterval = 100 * time.Millisecond
+	electionTimeout   = time.Second
+	readyWithin       = 30 * time.Second
+)
+
+func main() { load.Main(start) }
+
+// put is a command that carries bytes. Its Decode looks at them and keeps nothing,
+// so that what a run allocates is the library's but for the command itself.
+type put struct {
+	payload []byte
+	size    int64
+}
+
+// CommandName is Command's.
+func (c *put) CommandName() string { return "put" }
+
+// Encode is CommandEncoder's.
+func (c *put) Encode(w io.Writer) error {
+	_, err := w.Write(c.payload)
+	return err
+}
+
+// Decode is CommandEncoder's.
+func (c *put) Decode(r io.Reader) (err error) {
+	c.size, err = io.Copy(io.Discard, r)
+	return err
+}
+
+// Apply is CommandApply's.
+func (c *put) Apply(ctx raft.Context) (interface{}, error) {
+	ctx.Server().Context().(*counter).bytes += c.size
+	return nil, nil
+}
+
+// counter is a state that is cheap to change.
+type counter struct{ bytes int64 }
+
+// cluster is all the servers; the first one leads.
+type cluster struct {
+	config load.Config
+	nodes  []*node
+}
+
+func start(c load.Config) (load.System, error) {
+	switch c.Workload {
+	case load.Write, load.Stalled, load.Idle:
+	default:
+		return nil, load.ErrWorkload{Workload: c.Workload}
+	}
+	all := &cluster{config: c}
+	if err := all.start(); err != nil {
+		return nil, errors.Join(err, all.Close())
+	}
+	return all, nil
+}
+
+func (all *cluster) start() error {
+	registry := raft.NewRegistry()
+	if err := registry.Register(&put{}); err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	for i := range all.config.Servers {
+		name := fmt.Sprint("n", i+1)
+		n, err := startNode(name, filepath.Join(all.config.Dir, name), all.config.Workload == load.Stalled && i == all.config.Servers-1,
+			raft.WithRegistry(registry), raft.WithLogger(logger),
+			raft.WithHeartbeatInterval(heartbeatInterval), raft.WithElectionTimeout(electionTimeout),
+			// No system takes snapshots while it is measured.
+			raft.WithSnapshotTrigger(0, 0))
+		if err != nil {
+			return err
+		}
+		all.nodes = append(all.nodes, n)
+		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+		defer cancel()
+		join := &raft.DefaultJoinCommand{Name: name, ConnectionString: n.url}
+		if _, err := all.nodes[0].server.DoContext(ctx, join); err != nil {
+			return fmt.Errorf("%s joins: %w", name, err)
+		}
+	}
+	if err := all.ready(); err != nil {
+		return err
+	}
+	if all.config.Workload == load.Stalled {
+		all.nodes[len(all.nodes)-1].listener.stall()
+	}
+	return nil
+}
+
+// ready waits until every server is a voter, so that a majority is one of all.
+func (all *cluster) ready() error {
+	deadline := time.Now().Add(readyWithin)
+	for time.Now().Before(deadline) {
+		voters := 0
+		for _, m := range all.nodes[0].server.Status().Members {
+			if m.Voter {
+				voters++
+			}
+		}
+		if voters == len(all.nodes) && all.nodes[0].server.State() == raft.Leader {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("the servers did not become voters in time")
+}
+
+// Client sends one command again and again to the leader.
+func (all *cluster) Client(int) (func(context.Context) error, error) {
+	command, leader := &put{payload: make([]byte, all.config.Size)}, all.nodes[0].server
+	return func(ctx context.Context) error {
+		_, err := leader.DoContext(ctx, command)
+		return err
+	}, nil
+}
+
+// Close ends all servers.
+func (all *cluster) Close() error {
+	var errs []error
+	for _, n := range all.nodes {
+		errs = append(errs, n.close())
+	}
+	return errors.Join(errs...)
+}
