@@ -92,20 +92,24 @@ func (b *bar) wanted() string {
 	return "≥ " + decimal(b.least)
 }
 
-// judge writes every bar that the runs say something about.
+// judge writes every bar that the runs say something about. A bar does not hold
+// where a run of ours failed, whatever the others reached.
 func (r *results) judge(w io.Writer) {
 	var rows [][]string
 	missed, open := 0, 0
 	for _, b := range bars {
 		for _, at := range b.cells.cells() {
 			all := b.figure(r, at)
-			value := all.median()
-			if math.IsNaN(value) {
+			value, failed := all.median(), r.failures(at, ours) != ""
+			verdict := "yes"
+			switch {
+			case failed:
+				verdict = "NO, runs failed"
+				missed++
+			case math.IsNaN(value):
 				open++
 				continue
-			}
-			verdict := "yes"
-			if !b.holds(value) {
+			case !b.holds(value):
 				verdict = "NO"
 				missed++
 			}

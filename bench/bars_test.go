@@ -59,6 +59,18 @@ func TestBars(t *testing.T) {
 	}
 }
 
+func TestBarsDoNotHoldWhereRunsFail(t *testing.T) {
+	failed := run{Round: 2, System: ours, Cell: common, Err: "too many uncommitted bytes"}
+	for want, r := range map[string]*results{
+		"| | | ≥ 0.50 | NO, runs failed |":               resultsOf(failed, ran(1, theFloor, common, 100)),
+		"0.90 | 0.90..0.90 | ≥ 0.50 | NO, runs failed |": resultsOf(failed, ran(1, theFloor, common, 100), ran(1, ours, common, 90)),
+	} {
+		if got := judged(t, r, share, common); !strings.HasSuffix(got, want) {
+			t.Errorf("%s\nwant the end %s", got, want)
+		}
+	}
+}
+
 // The plan that is to say whether the bars hold runs all that they ask about.
 func TestFullPlanMeasuresEveryBar(t *testing.T) {
 	full, err := choosePlan(&options{plan: "full"})
