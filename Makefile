@@ -98,7 +98,7 @@ mutants: ## known bugs, put back one at a time: which test notices? N=10 takes t
 bench: ## compare with other libraries and the floor, within an hour; results in bin/bench/full
 	go run ./bench -plan full
 
-bench-scale: ## what grows with the log, up to 10 million entries: 25 minutes, 8 GB in DIR=.
+bench-scale: ## what grows with the log, up to 10 million entries: half an hour, 6 GB in DIR=.
 	go run ./bench -plan scale -dir $(or $(DIR),.)
 
 bench-quick: ## compare with the floor only, within two minutes

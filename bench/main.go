@@ -33,7 +33,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.plan, "plan", "full", "what to run: full, quick, scale, which is what grows with the log, or grid, which is every combination of the lists below")
+	flag.StringVar(&o.plan, "plan", "full", "what to run: full, quick, scale, which is what grows with the log and needs half an hour and 6 GB, or grid, which is every combination of the lists below")
 	flag.Func("systems", "only these, separated by commas: "+strings.Join(names(), ", "), list(&o.choice.systems, systemName))
 	flag.Func("workloads", "only these", list(&o.choice.workloads, word))
 	flag.Func("clients", "only these numbers of clients", list(&o.choice.clients, strconv.Atoi))
