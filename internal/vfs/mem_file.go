@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -61,11 +62,28 @@ func (c *content) own(size int64) {
 	}
 	room := max(size, int64(len(c.bytes)))
 	if !c.shared {
-		room += room / 2
+		room *= 2
 	}
-	bigger := make([]byte, len(c.bytes), room)
-	copy(bigger, c.bytes)
-	*c = content{bytes: bigger}
+	bigger := content{bytes: make([]byte, len(c.bytes), room)}
+	for at := 0; at < len(c.bytes); at += len(zeros) {
+		bigger.put(c.bytes[at:min(at+len(zeros), len(c.bytes))], int64(at))
+	}
+	*c = bigger
+}
+
+// zeros is what a disk holds most of: a log fills its files with it, ahead. Memory
+// that was never used has it already, and is best left so: the first touch of a
+// page costs more than to compare it, and under the race detector very much more.
+var zeros [4 << 10]byte
+
+func allZero(b []byte) bool {
+	for len(b) > len(zeros) {
+		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
+			return false
+		}
+		b = b[len(zeros):]
+	}
+	return bytes.Equal(b, zeros[:len(b)])
 }
 
 // resize cuts the content, or extends it with zeros.
@@ -79,7 +97,11 @@ func (c *content) resize(size int64) {
 
 // put writes bytes at a place, as far as the content reaches.
 func (c *content) put(b []byte, off int64) {
-	if off < int64(len(c.bytes)) {
+	if off >= int64(len(c.bytes)) {
+		return
+	}
+	b = b[:min(int64(len(b)), int64(len(c.bytes))-off)]
+	if !bytes.Equal(b, c.bytes[off:off+int64(len(b))]) {
 		c.own(0)
 		copy(c.bytes[off:], b)
 	}
@@ -139,13 +161,20 @@ func (f *memFile) touch(c *clock, from, to int64) {
 		f.dirty = make(map[int64][]version)
 	}
 	first, last := from/SectorSize, (to-1)/SectorSize
-	image := make([]byte, (last-first+1)*SectorSize)
+	var now []byte // what the file has of them
 	if start := first * SectorSize; start < f.data.size() {
-		copy(image, f.data.bytes[start:])
+		now = f.data.bytes[start:min((last+1)*SectorSize, f.data.size())]
+	}
+	var image []byte // nil: zeros
+	if !allZero(now) {
+		image = make([]byte, (last-first+1)*SectorSize)
+		copy(image, now)
 	}
 	for s := first; s <= last; s++ {
-		at := (s - first) * SectorSize
-		v := version{at: c.tick(), bytes: image[at : at+SectorSize : at+SectorSize], whole: to - from}
+		v := version{at: c.tick(), bytes: zeros[:SectorSize:SectorSize], whole: to - from}
+		if at := (s - first) * SectorSize; image != nil {
+			v.bytes = image[at : at+SectorSize : at+SectorSize]
+		}
 		f.dirty[s] = append(f.dirty[s], v)
 		if f.past != nil {
 			f.past[s] = append(f.past[s], v)
