@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -31,6 +32,7 @@ type eventLoop struct {
 	order *order // what this turn wants durable, nil if nothing
 	durability
 	promises     promises
+	gathered     []*proposal // scratch of gather
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
 	orphans      []*proposal   // of offices that are lost, not known to be committed
@@ -93,14 +95,13 @@ func (l *eventLoop) turn(decide func(event any)) {
 	for _, event := range l.taken {
 		decide(event)
 	}
+	l.gather()
 	l.flush()
 }
 
 // decide settles an event as every role does.
 func (l *eventLoop) decide(event any) {
 	switch event := event.(type) {
-	case *proposal:
-		event.fail(NotLeaderError, ErrNotApplied)
 	case *appendCall:
 		l.appendEntries(event)
 	case *voteCall:
@@ -245,16 +246,15 @@ func (l *eventLoop) commit() committed {
 	l.toldCommit = commit
 	l.outrun(commit)
 	mine := l.adopted(commit)
-	n := 0
-	for n < len(l.pending) && l.pending[n].id.index <= commit {
-		p := l.pending[n]
+	n, _ := slices.BinarySearchFunc(l.pending, commit+1, func(p *proposal, index uint64) int { return cmp.Compare(p.id.index, index) })
+	mine = slices.Grow(mine, n)
+	for _, p := range l.pending[:n] {
 		l.pendingBytes -= len(p.record)
 		if l.raft.log.termAt(p.id.index) == p.id.term {
 			mine = append(mine, p)
 		} else {
 			p.fail(ErrLost, ErrNotApplied) // the office was lost in this very turn
 		}
-		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
 	return committed{index: commit, view: l.view(), proposals: mine}

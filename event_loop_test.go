@@ -104,10 +104,10 @@ func (h *handLoop) deliver(term uint64, prev entryID, commit uint64, terms ...ui
 	return to
 }
 
-// stage puts a proposal into the inbox.
+// stage gives the loop a proposal.
 func (h *handLoop) stage() *proposal {
 	p := &proposal{record: nopRecord(), done: make(chan result, 1)}
-	h.inbox.put(p)
+	h.proposals.put(p)
 	return p
 }
 

@@ -14,6 +14,7 @@ type office struct {
 	senders  map[string]*sender
 	activity map[string]time.Time
 	ready    bool      // the first entry of the term is applied
+	batches  []uint64  // the last entry of each batch of proposals under way
 	changes  []*change // asked for and not yet appended, in the order of asking
 	current  *change   // appended and not yet committed
 	departed []departed
@@ -134,6 +135,7 @@ func (l *eventLoop) leaveOffice() {
 	l.orphans = append(l.orphans, l.pending...)
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
+	l.gather()
 	l.publish()
 	if len(l.orphans) == 0 || l.stopping() {
 		return
@@ -157,16 +159,54 @@ func (l *eventLoop) expire(term uint64) {
 // decideLeading settles an event as a leader does.
 func (l *eventLoop) decideLeading(event any) {
 	if l.raft.role == Leader && l.raft.term == l.office.term {
-		switch event := event.(type) {
-		case *proposal:
-			l.propose(event)
-			return
-		case *ack:
-			l.acknowledged(event)
+		if a, ok := event.(*ack); ok {
+			l.acknowledged(a)
 			return
 		}
 	}
 	l.decide(event)
+}
+
+// maxBatches is how many batches of proposals are under way while the next one
+// gathers: one that the disk writes, and one that waits for it. A batch is under
+// way until this server has it on its disk, or the others have committed it, so
+// neither a slow disk here nor a long way to the others holds up the next.
+const maxBatches = 2
+
+// gather stages the proposals that wait, as one batch, if it is time for the next;
+// who does not lead refuses them.
+func (l *eventLoop) gather() {
+	for {
+		bytes, leading := 0, l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term
+		if leading && l.full == nil && l.office.underWay(max(l.durable, l.raft.commitIndex)) >= maxBatches {
+			bytes = enoughBytes
+		}
+		l.gathered = l.proposals.take(l.gathered, bytes)
+		if len(l.gathered) == 0 {
+			return
+		}
+		before := l.raft.log.end
+		for _, p := range l.gathered {
+			if leading {
+				l.propose(p)
+			} else {
+				p.fail(NotLeaderError, ErrNotApplied)
+			}
+		}
+		if end := l.raft.log.end; end > before {
+			l.office.batches = append(l.office.batches, end)
+		}
+	}
+}
+
+// underWay counts the batches that are not settled up to that index.
+func (o *office) underWay(settled uint64) int {
+	n := 0
+	for n < len(o.batches) && o.batches[n] <= settled {
+		n++
+	}
+	o.batches = slices.Delete(o.batches, 0, n)
+	return len(o.batches)
 }
 
 // propose stages a command, or refuses it: a leader that leaves takes none, so

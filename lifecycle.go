@@ -85,7 +85,8 @@ func (s *server) initialize() error {
 		inbox: newQueue[any](), orders: newQueue[*order](),
 		ended: make(chan struct{}), yielding: s.options.yielding,
 	}
-	r.inbox.yielding, r.orders.yielding = r.of("inbox"), r.of("orders")
+	r.proposals = newIntake(r.inbox.signal)
+	r.inbox.yielding, r.orders.yielding, r.proposals.yielding = r.of("inbox"), r.of("orders"), r.of("proposals")
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.applier = &applier{
 		home: r, server: s, registry: s.options.registry, events: r.events, ranges: newQueue[committed](),
@@ -231,6 +232,7 @@ func (r *run) abandon() {
 	r.loop.raft.role = Stopped
 	r.loop.publish()
 	r.inbox.close()
+	r.proposals.close()
 	close(r.ended)
 }
 

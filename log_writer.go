@@ -30,7 +30,7 @@ type order struct {
 func (o *order) add(first, last uint64, records []byte) {
 	if o.last = last; len(o.records) == 0 {
 		o.first = first
-	} else if end := &o.records[len(o.records)-1]; cap(*end)-len(*end) >= len(records) && &(*end)[:len(*end)+1][len(*end)] == &records[0] {
+	} else if end := &o.records[len(o.records)-1]; follows(*end, records) {
 		*end = (*end)[:len(*end)+len(records)]
 		return
 	}

@@ -92,7 +92,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		return nil, failure(err, ErrNotApplied)
 	}
 	p.record = wal.Record(record)
-	if !r.inbox.put(p) {
+	if !r.proposals.put(p) {
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}

@@ -28,6 +28,7 @@ type run struct {
 	snapshots *snapshot.Store
 	found     []snapshot.Info // the newest that are whole, when the run began
 	inbox     *queue[any]
+	proposals *intake
 	orders    *queue[*order]
 	applier   *applier
 	loop      *eventLoop // until it starts
@@ -235,10 +236,8 @@ func (l *eventLoop) end() {
 	l.inbox.close()
 	l.yield("end")
 	l.applier.ranges.close()
-	for _, event := range l.inbox.take(nil) {
-		if p, ok := event.(*proposal); ok {
-			p.fail(StopError, ErrNotApplied)
-		}
+	for _, p := range l.proposals.close() {
+		p.fail(StopError, ErrNotApplied)
 	}
 	failAll(l.orphans, StopError)
 	failAll(l.pending, StopError)
