@@ -41,7 +41,7 @@
 //	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go message_codec.go
 //	               configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go history.go intents.go
-//	the loops      inbox.go intake.go run.go event_loop.go follower.go candidate.go leader.go membership.go
+//	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
 //	               leaving.go transfer.go promises.go published.go peer.go link.go log_writer.go applier.go tasks.go
 //	the snapshots  snapshot_take.go snapshot_load.go snapshot_send.go snapshotting.go retention.go
 //	the log        log.go log_entry.go proposal.go, over internal/wal and internal/snapshot over

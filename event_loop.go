@@ -33,6 +33,7 @@ type eventLoop struct {
 	durability
 	promises     promises
 	gathered     []*proposal // scratch of gather
+	mine         []*proposal // scratch of commit
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
 	orphans      []*proposal   // of offices that are lost, not known to be committed
@@ -245,9 +246,8 @@ func (l *eventLoop) commit() committed {
 	}
 	l.toldCommit = commit
 	l.outrun(commit)
-	mine := l.adopted(commit)
+	mine := l.adopted(commit, l.mine[:0])
 	n, _ := slices.BinarySearchFunc(l.pending, commit+1, func(p *proposal, index uint64) int { return cmp.Compare(p.id.index, index) })
-	mine = slices.Grow(mine, n)
 	for _, p := range l.pending[:n] {
 		l.pendingBytes -= len(p.record)
 		if l.raft.log.termAt(p.id.index) == p.id.term {
@@ -257,33 +257,32 @@ func (l *eventLoop) commit() committed {
 		}
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
-	return committed{index: commit, view: l.view(), proposals: mine}
+	l.mine = mine
+	l.applier.callers.addAll(mine)
+	return committed{index: commit, view: l.view()}
 }
 
-// apply gives the applier what has been committed, and its callers with it. While
+// apply gives the applier what has been committed. While
 // Apply is slow one range waits, the latest, so that no more of the log is held in
 // memory for it than the tail.
 func (l *eventLoop) apply(now committed) {
 	if now.index == 0 {
 		return
 	}
-	if !l.applier.ranges.merge(now, func(last *committed) bool {
+	l.applier.ranges.merge(now, func(last *committed) bool {
 		if !last.entries() {
 			return false
 		}
 		last.index, last.view = now.index, now.view
-		last.proposals = append(last.proposals, now.proposals...)
 		return true
-	}) {
-		failAll(now.proposals, StopError)
-	}
+	})
 	l.committedJoins()
 }
 
 // adopted settles the proposals of lost offices up to the commit index: some
-// other leader committed them, or other entries in their place.
-func (l *eventLoop) adopted(commit uint64) []*proposal {
-	var mine []*proposal
+// other leader committed them, or other entries in their place. The former are
+// added to mine.
+func (l *eventLoop) adopted(commit uint64, mine []*proposal) []*proposal {
 	l.orphans = slices.DeleteFunc(l.orphans, func(p *proposal) bool {
 		switch {
 		case p.id.index > commit:

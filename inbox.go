@@ -41,6 +41,28 @@ func (q *queue[T]) add(item T) bool {
 	return true
 }
 
+// addAll is add for several values in their order.
+func (q *queue[T]) addAll(items []T) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.mu.closed {
+		q.mu.items = append(q.mu.items, items...)
+	}
+	return !q.mu.closed
+}
+
+// pop returns the value that was put first, if one waits and is wanted.
+func (q *queue[T]) pop(wanted func(first T) bool) (first T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.mu.items) == 0 || !wanted(q.mu.items[0]) {
+		return first, false
+	}
+	first, q.mu.items[0] = q.mu.items[0], first
+	q.mu.items = q.mu.items[1:]
+	return first, true
+}
+
 // merge lets join add to the value that was put last, if one still waits and join
 // takes it, and puts the item otherwise. It reports like put; join must not use
 // the queue.

@@ -45,6 +45,8 @@ func (l *eventLoop) leaderLoop() {
 	for l.raft.role == Leader && !l.stopping() {
 		select {
 		case <-l.ctx.Done():
+		case <-l.proposed():
+			l.turn(l.decideLeading)
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
 			if l.rearm {
@@ -173,29 +175,45 @@ func (l *eventLoop) decideLeading(event any) {
 // neither a slow disk here nor a long way to the others holds up the next.
 const maxBatches = 2
 
+// enoughBytes of proposals need not gather any further: they fill a message.
+const enoughBytes = maxBatchBytes
+
+// mayGather reports whether it is time to take the proposals that wait.
+func (l *eventLoop) mayGather() bool {
+	return l.office == nil || l.full != nil || l.waiting.Load() >= enoughBytes ||
+		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches
+}
+
+// proposed is ready when proposals wait and it is time to take them.
+func (l *eventLoop) proposed() <-chan struct{} {
+	if l.mayGather() {
+		return l.proposals.ready
+	}
+	return nil
+}
+
 // gather stages the proposals that wait, as one batch, if it is time for the next;
 // who does not lead refuses them.
 func (l *eventLoop) gather() {
-	for {
-		bytes, leading := 0, l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term
-		if leading && l.full == nil && l.office.underWay(max(l.durable, l.raft.commitIndex)) >= maxBatches {
-			bytes = enoughBytes
+	if !l.mayGather() {
+		return
+	}
+	select {
+	case <-l.proposals.ready: // this is what it was for
+	default:
+	}
+	l.gathered = l.proposals.take(l.gathered)
+	leading, before := l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term, l.raft.log.end
+	for _, p := range l.gathered {
+		l.waiting.Add(-int64(len(p.record)))
+		if leading {
+			l.propose(p)
+		} else {
+			p.fail(NotLeaderError, ErrNotApplied)
 		}
-		l.gathered = l.proposals.take(l.gathered, bytes)
-		if len(l.gathered) == 0 {
-			return
-		}
-		before := l.raft.log.end
-		for _, p := range l.gathered {
-			if leading {
-				l.propose(p)
-			} else {
-				p.fail(NotLeaderError, ErrNotApplied)
-			}
-		}
-		if end := l.raft.log.end; end > before {
-			l.office.batches = append(l.office.batches, end)
-		}
+	}
+	if end := l.raft.log.end; leading && end > before {
+		l.office.batches = append(l.office.batches, end)
 	}
 }
 

@@ -92,12 +92,16 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		return nil, failure(err, ErrNotApplied)
 	}
 	p.record = wal.Record(record)
+	size := len(p.record)
 	if !r.proposals.put(p) {
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}
+	if r.waiting.Add(int64(size)) >= enoughBytes {
+		r.inbox.signal()
+	}
 	r.yield("proposed")
-	return p.wait(ctx, r.ended)
+	return p.wait(ctx)
 }
 
 // unbound reports whether this server belongs to no cluster and has no log.

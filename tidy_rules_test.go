@@ -37,7 +37,7 @@ var interruptFiles = []string{"leader.go", "link.go", "http_*.go"}
 // edges.
 var channelFiles = []string{
 	"tasks.go",
-	"inbox.go", "intake.go", "snapshot_take.go", "snapshot_send.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go", "transfer.go", "membership.go",
+	"inbox.go", "snapshot_take.go", "snapshot_send.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go", "transfer.go", "membership.go",
 	"peer.go", "link.go", "log_writer.go", "applier.go",
 	"lifecycle.go", "run.go", "proposal.go", "propose.go", "receive.go",
 	"transporter.go", "http_*.go", "event_dispatcher.go", "test_utils.go", "memory_*.go",

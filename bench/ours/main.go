@@ -129,8 +129,8 @@ func (all *cluster) ready() error {
 // Client sends one command again and again to the leader.
 func (all *cluster) Client(int) (func(context.Context) error, error) {
 	command, leader := &put{payload: make([]byte, all.config.Size)}, all.nodes[0].server
-	return func(ctx context.Context) error {
-		_, err := leader.DoContext(ctx, command)
+	return func(context.Context) error {
+		_, err := leader.Do(command)
 		return err
 	}, nil
 }
