@@ -11,10 +11,10 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong sim simulation mutants lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong sim simulation mutants bench bench-quick lint generate fuzz check
 
 help: ## list the targets
-	@sed -nE 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
 
 build: ## build every package
 	go build -o /dev/null $(PACKAGES)
@@ -94,6 +94,12 @@ mutants: ## known bugs, put back one at a time: which test notices? N=10 takes t
 	go -C tools build -o ../bin/mutants ./mutants
 	bin/mutants -check
 	bin/mutants $(if $(N),-n $(N) -rotate $$(($$(date +%s) / 86400)),-baseline -table mutants/score.md)
+
+bench: ## compare with other libraries and the floor, within an hour; results in bin/bench/full
+	go run ./bench -plan full
+
+bench-quick: ## compare with the floor only, within two minutes
+	go run ./bench -plan quick
 
 lint: cross ## format, vet, staticcheck, go.mod files, known vulnerabilities
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w:" $$files; exit 1; fi

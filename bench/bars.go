@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/goraft/raft/bench/load"
+)
+
+// bar is what a figure of ours has to reach in every cell of the block.
+type bar struct {
+	what   string
+	cells  block
+	figure func(r *results, at cell) series
+	least  float64 // unless most is set
+	most   float64
+}
+
+var (
+	write    = []string{load.Write}
+	three    = []int{3}
+	clusters = []int{3, 5}
+	small    = []int{16, 128, 1 << 10}
+	large    = []int{64 << 10}
+	payload  = []int{128}
+)
+
+// bars are the promises about speed. All are medians of rounds.
+var bars = []bar{
+	{what: share, cells: block{nil, write, clusters, small, []int{1}}, figure: rateOfFloor, least: 0.8},
+	{what: share, cells: block{nil, write, clusters, small, []int{64}}, figure: rateOfFloor, least: 0.65},
+	{what: share, cells: block{nil, write, clusters, small, []int{1024}}, figure: rateOfFloor, least: 0.5},
+	{what: share, cells: block{nil, write, clusters, large, []int{1}}, figure: rateOfFloor, least: 0.8},
+	{what: share, cells: block{nil, write, clusters, large, []int{16, 64, 256, 1024}}, figure: rateOfFloor, least: 0.7},
+
+	{what: multiple, cells: block{nil, write, three, payload, []int{1}}, figure: rateOfBestPeer, least: 1.3},
+	{what: multiple, cells: block{nil, write, three, payload, []int{64}}, figure: rateOfBestPeer, least: 1.5},
+	{what: multiple, cells: block{nil, write, three, payload, []int{1024}}, figure: rateOfBestPeer, least: 2.5},
+
+	{what: latency, cells: block{nil, write, three, payload, []int{1}}, figure: p99OfFloor, most: 1.3},
+	{what: latency, cells: block{nil, write, three, payload, []int{64, 1024}}, figure: p99OfFloor, most: 1.5},
+
+	{what: "allocations beyond a command value per server", cells: block{nil, write, three, payload, []int{1024}}, figure: allocsBeyond, most: 4},
+	{what: "bytes allocated beyond 1.5 × the payload", cells: block{nil, write, three, payload, []int{1024}}, figure: bytesBeyond, most: 512},
+
+	{what: "throughput of what it is without the stall", cells: block{nil, []string{load.Stalled}, three, payload, []int{64, 1024}}, figure: rateOfWrite, least: 0.9},
+	{what: "p99 of what it is without the snapshot", cells: block{nil, []string{load.Snapshot}, three, payload, []int{64}}, figure: p99OfWrite, most: 2},
+}
+
+const (
+	share    = "throughput of the floor's"
+	multiple = "throughput of the best peer's"
+	latency  = "p99 of the floor's"
+)
+
+func rateOfFloor(r *results, at cell) series    { return r.ofFloor(ours, at, rate) }
+func p99OfFloor(r *results, at cell) series     { return r.ofFloor(ours, at, p99) }
+func rateOfBestPeer(r *results, at cell) series { return r.ofBestPeer(ours, at) }
+
+// allocsBeyond takes off the value that each server makes of a command.
+func allocsBeyond(r *results, at cell) series {
+	return r.of(ours, at, allocs).less(float64(at.servers))
+}
+
+func bytesBeyond(r *results, at cell) series {
+	return r.of(ours, at, memory).less(1.5 * float64(at.size))
+}
+
+// rateOfWrite compares with the undisturbed workload under the same load.
+func rateOfWrite(r *results, at cell) series {
+	return r.of(ours, at, rate).over(r.of(ours, at.with(load.Write), rate))
+}
+
+func p99OfWrite(r *results, at cell) series {
+	return r.of(ours, at, p99).over(r.of(ours, at.with(load.Write), p99))
+}
+
+// holds says whether the value reaches the bar.
+func (b *bar) holds(value float64) bool {
+	if b.most > 0 {
+		return value <= b.most
+	}
+	return value >= b.least
+}
+
+// wanted is the limit in words.
+func (b *bar) wanted() string {
+	if b.most > 0 {
+		return "≤ " + decimal(b.most)
+	}
+	return "≥ " + decimal(b.least)
+}
+
+// judge writes every bar that the runs say something about. A bar does not hold
+// where a run of ours failed, whatever the others reached.
+func (r *results) judge(w io.Writer) {
+	var rows [][]string
+	missed, open := 0, 0
+	for _, b := range bars {
+		for _, at := range b.cells.cells() {
+			all := b.figure(r, at)
+			value, failed := all.median(), r.failures(at, ours) != ""
+			verdict := "yes"
+			switch {
+			case failed:
+				verdict = "NO, runs failed"
+				missed++
+			case math.IsNaN(value):
+				open++
+				continue
+			case !b.holds(value):
+				verdict = "NO"
+				missed++
+			}
+			rows = append(rows, []string{b.what, at.String(), decimal(value), fromTo(all), b.wanted(), verdict})
+		}
+	}
+	fmt.Fprintf(w, "\n## What the issue's bars say\n\n")
+	if len(rows) > 0 {
+		writeTable(w, 2, []string{"ours", "where", "median", "min..max", "wanted", "holds"}, rows)
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "%d hold, %d do not, %d were not measured.\n", len(rows)-missed, missed, open)
+}
