@@ -137,7 +137,9 @@ func (l *eventLoop) leaveOffice() {
 	l.orphans = append(l.orphans, l.pending...)
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
-	l.gather()
+	if !l.stopping() {
+		l.gather() // who waits hears that this server does not lead
+	}
 	l.publish()
 	if len(l.orphans) == 0 || l.stopping() {
 		return
