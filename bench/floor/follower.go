@@ -16,32 +16,34 @@ import (
 // headerSize is the length and the sequence in front of a batch.
 const headerSize = 12
 
-// fileSize is what every server has allocated; it is written round and round.
-const fileSize = 64 << 20
+// minFileSize is what every server has allocated at least; it is written round and
+// round.
+const minFileSize = 64 << 20
 
 // disk is one server's file.
 type disk struct {
 	file *os.File
+	size int64
 	at   int64
 }
 
-func newDisk(dir string, server int) (*disk, error) {
+func newDisk(dir string, server int, size int64) (*disk, error) {
 	f, err := os.Create(filepath.Join(dir, fmt.Sprint(server)))
 	if err != nil {
 		return nil, err
 	}
 	zeros := make([]byte, 1<<20)
-	for range fileSize / len(zeros) {
+	for range size / int64(len(zeros)) {
 		if _, err := f.Write(zeros); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
-	return &disk{file: f}, errors.Join(f.Sync())
+	return &disk{file: f, size: size}, f.Sync()
 }
 
 // append writes the bytes, and returns when they are durable.
 func (d *disk) append(b []byte) error {
-	if d.at+int64(len(b)) > fileSize {
+	if d.at+int64(len(b)) > d.size {
 		d.at = 0
 	}
 	if _, err := d.file.WriteAt(b, d.at); err != nil {
@@ -59,8 +61,8 @@ type follower struct {
 	wait   sync.WaitGroup
 }
 
-func startFollower(dir string, server int) (*follower, error) {
-	d, err := newDisk(dir, server)
+func startFollower(dir string, server int, size int64) (*follower, error) {
+	d, err := newDisk(dir, server, size)
 	if err != nil {
 		return nil, err
 	}

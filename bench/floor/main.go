@@ -64,11 +64,12 @@ func start(c load.Config) (_ load.System, err error) {
 		spare: sync.Pool{New: func() any { return new(batch) }},
 	}
 	l.next = l.empty()
-	if l.own, err = newDisk(c.Dir, 0); err != nil {
+	fileSize := int64(max(minFileSize, 2*c.Clients*c.Size)) // all clients may be in one batch
+	if l.own, err = newDisk(c.Dir, 0, fileSize); err != nil {
 		return nil, err
 	}
 	for i := range followers {
-		f, err := startFollower(c.Dir, i+1)
+		f, err := startFollower(c.Dir, i+1, fileSize)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}

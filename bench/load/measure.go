@@ -91,8 +91,13 @@ func (m *measurement) run() (*Result, error) {
 	spent, took := usage().since(before), time.Since(began)
 	ended.Wait()
 	result := &Result{Config: c, Seconds: took.Seconds()}
+	told := map[string]bool{}
 	for _, one := range clients {
-		err = errors.Join(err, one.err)
+		// A thousand clients fail in one way when a leader is lost.
+		if one.err != nil && !told[one.err.Error()] {
+			told[one.err.Error()] = true
+			err = errors.Join(err, one.err)
+		}
 	}
 	result.fill(clients, spent)
 	if t, ok := m.system.(Teller); ok {

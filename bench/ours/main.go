@@ -86,6 +86,8 @@ func (all *cluster) start() error {
 		n, err := startNode(name, filepath.Join(all.config.Dir, name), all.config.Workload == load.Stalled && i == all.config.Servers-1,
 			raft.WithRegistry(registry), raft.WithLogger(logger),
 			raft.WithHeartbeatInterval(heartbeatInterval), raft.WithElectionTimeout(electionTimeout),
+			// What the clients have under way together is no overload.
+			raft.WithMaxUncommittedBytes(max(raft.DefaultMaxUncommittedBytes, 2*all.config.Clients*all.config.Size)),
 			// No system takes snapshots while it is measured.
 			raft.WithSnapshotTrigger(0, 0))
 		if err != nil {
