@@ -32,7 +32,8 @@ type eventLoop struct {
 	order *order // what this turn wants durable, nil if nothing
 	durability
 	promises     promises
-	gathered     []*proposal // scratch of gather
+	gathered     []*proposal // taken from the queue
+	dealt        int         // how many of those are staged or refused
 	mine         []*proposal // scratch of commit
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
@@ -131,8 +132,9 @@ func (l *eventLoop) flush() {
 	}
 	l.save()
 	l.yield("saved")
-	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	now := l.commit()
+	// Only now: what was committed is applied from the memory that it is in.
+	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	l.yield("committed")
 	l.publish()
 	l.observed.show(l, l.options.observing)
@@ -249,7 +251,7 @@ func (l *eventLoop) commit() committed {
 	mine := l.adopted(commit, l.mine[:0])
 	n, _ := slices.BinarySearchFunc(l.pending, commit+1, func(p *proposal, index uint64) int { return cmp.Compare(p.id.index, index) })
 	for _, p := range l.pending[:n] {
-		l.pendingBytes -= len(p.record)
+		l.pendingBytes -= p.size
 		if l.raft.log.termAt(p.id.index) == p.id.term {
 			mine = append(mine, p)
 		} else {

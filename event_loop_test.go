@@ -106,7 +106,8 @@ func (h *handLoop) deliver(term uint64, prev entryID, commit uint64, terms ...ui
 
 // stage gives the loop a proposal.
 func (h *handLoop) stage() *proposal {
-	p := &proposal{record: nopRecord(), done: make(chan result, 1)}
+	p := &proposal{done: make(chan result, 1)}
+	p.carry(nopRecord())
 	h.proposals.put(p)
 	return p
 }

@@ -177,7 +177,8 @@ func (l *eventLoop) decideLeading(event any) {
 // neither a slow disk here nor a long way to the others holds up the next.
 const maxBatches = 2
 
-// enoughBytes of proposals need not gather any further: they fill a message.
+// enoughBytes of proposals need not gather any further: they fill a message, and a
+// turn stages no more of them.
 const enoughBytes = maxBatchBytes
 
 // mayGather reports whether it is time to take the proposals that wait.
@@ -200,14 +201,18 @@ func (l *eventLoop) gather() {
 	if !l.mayGather() {
 		return
 	}
-	select {
-	case <-l.proposals.ready: // this is what it was for
-	default:
+	if l.dealt == len(l.gathered) {
+		select {
+		case <-l.proposals.ready: // this is what it was for
+		default:
+		}
+		l.gathered, l.dealt = l.proposals.take(l.gathered), 0
 	}
-	l.gathered = l.proposals.take(l.gathered)
 	leading, before := l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term, l.raft.log.end
-	for _, p := range l.gathered {
-		l.waiting.Add(-int64(len(p.record)))
+	for bytes := 0; l.dealt < len(l.gathered) && (!leading || bytes < enoughBytes); l.dealt++ {
+		p := l.gathered[l.dealt]
+		l.waiting.Add(-int64(p.size))
+		bytes += p.size
 		if leading {
 			l.propose(p)
 		} else {
@@ -216,6 +221,9 @@ func (l *eventLoop) gather() {
 	}
 	if end := l.raft.log.end; leading && end > before {
 		l.office.batches = append(l.office.batches, end)
+	}
+	if l.dealt < len(l.gathered) {
+		l.proposals.signal()
 	}
 }
 
@@ -243,16 +251,19 @@ func (l *eventLoop) propose(p *proposal) {
 	// The tail is larger than it should be only while this server's own disk is
 	// behind: the others can commit without it, but memory must not take its place.
 	behind := l.tail.size > tailBytes+l.options.maxUncommittedBytes
-	if behind || l.pendingBytes+len(p.record) > l.options.maxUncommittedBytes {
+	if behind || l.pendingBytes+p.size > l.options.maxUncommittedBytes {
 		p.fail(ErrOverloaded, ErrNotApplied)
 		return
 	}
-	p.id = l.append(p.record)
+	if p.id = l.append(p.record); p.size >= ownChunkBytes {
+		p.record = nil
+	}
 	l.pending = append(l.pending, p)
-	l.pendingBytes += len(p.record)
+	l.pendingBytes += p.size
 }
 
-// append stages a record as the next entry of this term.
+// append stages a record as the next entry of this term. A record of ownChunkBytes
+// or more belongs to the log from now on.
 func (l *eventLoop) append(record []byte) entryID {
 	id := entryID{l.raft.log.end + 1, l.raft.term}
 	l.want().add(id.index, id.index, l.tail.stage(record, id, l.seed))

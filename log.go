@@ -108,9 +108,16 @@ func follows(a, b []byte) bool {
 	return len(b) > 0 && cap(a)-len(a) >= len(b) && &a[:len(a)+1][len(a)] == &b[0]
 }
 
-// stage appends a copy of one record, gives it its place in the log, and returns
-// its bytes like append.
+// stage appends one record, gives it its place in the log, and returns its bytes
+// like append. It copies a small one and keeps a large one.
 func (t *tail) stage(record []byte, id entryID, seed uint32) []byte {
+	if len(record) >= ownChunkBytes {
+		wal.Record(record).Stamp(id.index, id.term, seed)
+		if cap(record) > len(record)+len(record)/4 {
+			record = slices.Clone(record) // rather than hold so much for nothing
+		}
+		return t.append(id.index, slices.Clip(record), []uint32{0})
+	}
 	t.reserve(id.index, len(record))
 	start := len(t.open.bytes)
 	t.open.bytes = append(t.open.bytes, record...)

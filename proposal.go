@@ -9,7 +9,8 @@ import (
 // Whoever holds it alone may change it: the caller, then the event loop, then
 // the applier.
 type proposal struct {
-	record []byte
+	record []byte  // nil when the log has taken it
+	size   int     // of the record
 	id     entryID // given by the event loop
 	done   chan result
 	home   *proposalPool
@@ -31,6 +32,9 @@ func (l *proposalPool) get() *proposal {
 	}
 	return &proposal{done: make(chan result, 1), home: l}
 }
+
+// carry gives the proposal its command.
+func (p *proposal) carry(record []byte) { p.record, p.size = record, len(record) }
 
 // answer gives the caller its result; the proposal is the caller's again.
 func (p *proposal) answer(value interface{}, err error) { p.done <- result{value, err} }
@@ -63,6 +67,6 @@ func (p *proposal) release() {
 	if cap(p.record) > keptRecordBytes {
 		p.record = nil
 	}
-	p.record, p.id = p.record[:0], entryID{}
+	p.record, p.size, p.id = p.record[:0], 0, entryID{}
 	p.home.pool.Put(p)
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/goraft/raft/internal/wal"
 )
 
 func (s *server) Do(command Command) (interface{}, error) {
@@ -91,8 +89,8 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		p.release()
 		return nil, failure(err, ErrNotApplied)
 	}
-	p.record = wal.Record(record)
-	size := len(p.record)
+	p.carry(record)
+	size := p.size
 	if !r.proposals.put(p) {
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)

@@ -238,7 +238,7 @@ func (l *eventLoop) end() {
 	l.yield("end")
 	l.applier.ranges.close()
 	l.proposals.close()
-	for _, p := range l.proposals.take(nil) {
+	for _, p := range append(l.gathered[l.dealt:], l.proposals.take(nil)...) {
 		p.fail(StopError, ErrNotApplied)
 	}
 	// An Apply that blocks keeps nobody waiting any longer.
