@@ -36,6 +36,7 @@ type applier struct {
 	events   *eventDispatcher
 	ranges   *queue[committed]
 	callers  *queue[*proposal] // that wait for committed entries, in the order of the log
+	waiting  atomic.Int64      // how many of those there are, before they can be seen
 	inside   callerID          // the goroutine that calls Apply
 	applied  atomic.Uint64
 	// jump is the last entry of a snapshot that is to be restored: what was given
@@ -121,7 +122,14 @@ func (a *applier) apply(c committed) {
 // caller returns the next one who waits for an entry up to index. It is the only
 // one who answers it.
 func (a *applier) caller(index uint64) (*proposal, bool) {
-	return a.callers.pop(func(p *proposal) bool { return p.id.index <= index })
+	if a.waiting.Load() == 0 {
+		return nil, false
+	}
+	p, ok := a.callers.pop(func(p *proposal) bool { return p.id.index <= index })
+	if ok {
+		a.waiting.Add(-1)
+	}
+	return p, ok
 }
 
 // interrupted reports whether the range at hand is not to be applied further.

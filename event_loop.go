@@ -260,6 +260,7 @@ func (l *eventLoop) commit() committed {
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
 	l.mine = mine
+	l.applier.waiting.Add(int64(len(mine)))
 	l.applier.callers.addAll(mine)
 	return committed{index: commit, view: l.view()}
 }

@@ -1,12 +1,16 @@
 package raft
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // queue hands values from many goroutines to one, which takes all that wait at
 // once. It has no limit of its own: whoever puts bounds what it has under way.
 type queue[T any] struct {
 	yielding
 	ready chan struct{} // holds a token while values may wait
+	over  atomic.Bool   // mu.closed, to be looked at without the lock
 	mu    struct {
 		sync.Mutex
 		items  []T
@@ -101,16 +105,13 @@ func (q *queue[T]) waiting() bool {
 func (q *queue[T]) close() {
 	q.mu.Lock()
 	q.mu.closed = true
+	q.over.Store(true)
 	q.mu.Unlock()
 	q.signal()
 }
 
 // closed reports whether close was called.
-func (q *queue[T]) closed() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.mu.closed
-}
+func (q *queue[T]) closed() bool { return q.over.Load() }
 
 func (q *queue[T]) signal() {
 	select {
