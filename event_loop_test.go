@@ -108,6 +108,7 @@ func (h *handLoop) deliver(term uint64, prev entryID, commit uint64, terms ...ui
 func (h *handLoop) stage() *proposal {
 	p := &proposal{record: nopRecord(), done: make(chan result, 1)}
 	h.proposals.put(p)
+	h.waiting.Add(int64(len(p.record)))
 	return p
 }
 

@@ -198,6 +198,10 @@ func (l *eventLoop) proposed() <-chan struct{} {
 // who does not lead refuses them.
 func (l *eventLoop) gather() {
 	if !l.mayGather() {
+		// The token may be what woke the loop, before this turn shut the gate.
+		if l.proposals.waiting() {
+			l.proposals.signal()
+		}
 		return
 	}
 	select {

@@ -1,0 +1,49 @@
+package raft
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// woken reports whether leaderLoop would take a turn for the proposals that wait.
+func (h *handLoop) woken() bool {
+	select {
+	case <-h.proposed():
+		return true
+	default:
+		return false
+	}
+}
+
+// Proposals that wait while the gate is shut are taken when it opens, whatever
+// opened and shut it before: here the turn that they woke the loop for finds that
+// the disk has space again, and so that two batches are under way.
+func TestGatherLosesNoWakeUp(t *testing.T) {
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		for range maxBatches {
+			h.stage()
+			h.turn(h.decideLeading)
+		}
+		require.Len(t, h.office.batches, maxBatches)
+		h.inbox.put(written{full: errors.New("no space")})
+		h.turn(h.decideLeading)
+		waits := h.stage()
+		h.inbox.put(written{}) // it goes on, with the order before the batches
+		require.True(t, h.woken())
+		h.turn(h.decideLeading)
+		require.EqualError(t, outcomeOf(waits), "no answer")
+		require.Zero(t, waits.id, "two batches are under way")
+		require.False(t, h.woken())
+
+		h.acknowledge("b", 2, 2, h.office.batches[0])
+		h.acknowledge("c", 2, 2, h.office.batches[0])
+		h.turn(h.decideLeading) // takes it, or sees in the end that it may
+		if waits.id == (entryID{}) {
+			require.True(t, h.woken(), "nothing wakes the loop for what waits")
+			h.turn(h.decideLeading)
+		}
+		require.Equal(t, entryID{h.raft.log.end, 2}, waits.id)
+	})
+}
