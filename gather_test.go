@@ -3,6 +3,7 @@ package raft
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -46,4 +47,32 @@ func TestGatherLosesNoWakeUp(t *testing.T) {
 		}
 		require.Equal(t, entryID{h.raft.log.end, 2}, waits.id)
 	})
+}
+
+// Who is refused because the server leads no more finds no server that says it does,
+// and is not sent back to it.
+func TestGatherRefusesWhenTheWorldKnows(t *testing.T) {
+	for name, depose := range map[string]func(h *handLoop){
+		"no majority answers": func(h *handLoop) { h.stepDown() },
+		"in a turn": func(h *handLoop) {
+			h.voteAsked(9)
+			h.turn(h.decideLeading)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLeading(t, 2, func(t *testing.T, h *handLoop) {
+				p := &proposal{record: nopRecord(), done: make(chan result)} // so that the loop waits
+				h.proposals.put(p)
+				go func() {
+					depose(h)
+					h.leaveOffice()
+				}()
+				synctest.Wait()
+				told := h.server.State()
+				require.ErrorIs(t, (<-p.done).err, NotLeaderError)
+				synctest.Wait()
+				require.NotEqual(t, Leader, told)
+			})
+		})
+	}
 }

@@ -137,11 +137,12 @@ func (l *eventLoop) leaveOffice() {
 	l.orphans = append(l.orphans, l.pending...)
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
-	if !l.stopping() {
-		l.gather() // who waits hears that this server does not lead
-	}
 	l.publish()
-	if len(l.orphans) == 0 || l.stopping() {
+	if l.stopping() {
+		return
+	}
+	l.gather() // who waits hears that this server does not lead
+	if len(l.orphans) == 0 {
 		return
 	}
 	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
@@ -162,7 +163,7 @@ func (l *eventLoop) expire(term uint64) {
 
 // decideLeading settles an event as a leader does.
 func (l *eventLoop) decideLeading(event any) {
-	if l.raft.role == Leader && l.raft.term == l.office.term {
+	if l.leads() {
 		if a, ok := event.(*ack); ok {
 			l.acknowledged(a)
 			return
@@ -180,10 +181,17 @@ const maxBatches = 2
 // enoughBytes of proposals need not gather any further: they fill a message.
 const enoughBytes = maxBatchBytes
 
-// mayGather reports whether it is time to take the proposals that wait.
+// mayGather reports whether it is time to take the proposals that wait. An office
+// that is lost gathers no more: when it is left, and the world knows, who waits is
+// refused.
 func (l *eventLoop) mayGather() bool {
-	return l.office == nil || l.full != nil || l.waiting.Load() >= enoughBytes ||
-		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches
+	return l.office == nil || l.leads() && (l.full != nil || l.waiting.Load() >= enoughBytes ||
+		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
+}
+
+// leads reports whether the office is that of the term, and not lost in this turn.
+func (l *eventLoop) leads() bool {
+	return l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term
 }
 
 // proposed is ready when proposals wait and it is time to take them.
@@ -209,7 +217,7 @@ func (l *eventLoop) gather() {
 	default:
 	}
 	l.gathered = l.proposals.take(l.gathered)
-	leading, before := l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term, l.raft.log.end
+	leading, before := l.leads(), l.raft.log.end
 	for _, p := range l.gathered {
 		l.waiting.Add(-int64(len(p.record)))
 		if leading {
