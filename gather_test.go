@@ -76,3 +76,19 @@ func TestGatherRefusesWhenTheWorldKnows(t *testing.T) {
 		})
 	}
 }
+
+// Row 124: what would exceed the limit is refused, and does not wait until the disk
+// has the batches that are under way.
+func TestFault124_RefusedWhileBatchesAreUnderWay(t *testing.T) {
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		h.options.maxUncommittedBytes = maxBatches * len(nopRecord())
+		for range maxBatches {
+			p := h.stage()
+			h.turn(h.decideLeading)
+			require.EqualError(t, outcomeOf(p), "no answer")
+		}
+		p := h.stage()
+		h.turn(h.decideLeading)
+		require.ErrorIs(t, outcomeOf(p), ErrOverloaded)
+	})
+}

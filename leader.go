@@ -181,11 +181,16 @@ const maxBatches = 2
 // enoughBytes of proposals need not gather any further: they fill a message.
 const enoughBytes = maxBatchBytes
 
-// mayGather reports whether it is time to take the proposals that wait. An office
-// that is lost gathers no more: when it is left, and the world knows, who waits is
-// refused.
+// mayGather reports whether it is time to take the proposals that wait. What would
+// have to be refused waits for no batch, and an office that is lost gathers no more:
+// when it is left, and the world knows, who waits is refused.
 func (l *eventLoop) mayGather() bool {
-	return l.office == nil || l.leads() && (l.full != nil || l.waiting.Load() >= enoughBytes ||
+	if l.office == nil {
+		return true
+	}
+	waiting := l.waiting.Load()
+	return l.leads() && (l.full != nil || waiting >= enoughBytes ||
+		int64(l.pendingBytes)+waiting > int64(l.options.maxUncommittedBytes) ||
 		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
 }
 
