@@ -111,11 +111,14 @@ func (a *applier) apply(c committed) {
 		if !ok {
 			return
 		}
-		failed := &CommandError{Cause: ErrLeadershipLost, Outcome: ErrOutcomeUnknown}
-		if a.halt != nil {
-			failed.detail = a.halt
-		} // else a snapshot covers it: applied, with what result nobody knows
-		p.answer(nil, failed)
+		switch {
+		case a.halt != nil:
+			p.answer(nil, &CommandError{Cause: ErrLeadershipLost, Outcome: ErrOutcomeUnknown, detail: a.halt})
+		case a.ranges.closed():
+			p.fail(StopError, ErrOutcomeUnknown)
+		default:
+			p.fail(ErrLeadershipLost, ErrOutcomeUnknown) // a snapshot covers it: applied, with what result nobody knows
+		}
 	}
 }
 

@@ -109,6 +109,7 @@ func (h *handLoop) stage() *proposal {
 	p := &proposal{done: make(chan result, 1)}
 	p.carry(nopRecord())
 	h.proposals.put(p)
+	h.waiting.Add(int64(len(p.record)))
 	return p
 }
 

@@ -256,15 +256,11 @@ func (r *frameReader) readBody(n int) ([]byte, error) {
 }
 
 // readSmall reads n bytes into the arena. The first one is small; a peer that has
-// filled it gets larger ones.
+// filled it gets one twice as large.
 func (r *frameReader) readSmall(n int) ([]byte, error) {
 	at := len(r.arena)
 	if cap(r.arena)-at < n {
-		size := chunkBytes
-		if r.arena == nil {
-			size = frameGrant
-		}
-		r.arena, at = make([]byte, 0, size), 0
+		r.arena, at = make([]byte, 0, min(max(frameGrant, 2*cap(r.arena)), chunkBytes)), 0
 	}
 	b := r.arena[at : at+n]
 	if _, err := io.ReadFull(r.in, b); err != nil {

@@ -137,11 +137,12 @@ func (l *eventLoop) leaveOffice() {
 	l.orphans = append(l.orphans, l.pending...)
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
-	if !l.stopping() {
-		l.gather() // who waits hears that this server does not lead
-	}
 	l.publish()
-	if len(l.orphans) == 0 || l.stopping() {
+	if l.stopping() {
+		return
+	}
+	l.gather() // who waits hears that this server does not lead
+	if len(l.orphans) == 0 {
 		return
 	}
 	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
@@ -162,7 +163,7 @@ func (l *eventLoop) expire(term uint64) {
 
 // decideLeading settles an event as a leader does.
 func (l *eventLoop) decideLeading(event any) {
-	if l.raft.role == Leader && l.raft.term == l.office.term {
+	if l.leads() {
 		if a, ok := event.(*ack); ok {
 			l.acknowledged(a)
 			return
@@ -181,10 +182,22 @@ const maxBatches = 2
 // turn stages no more of them.
 const enoughBytes = maxBatchBytes
 
-// mayGather reports whether it is time to take the proposals that wait.
+// mayGather reports whether it is time to take the proposals that wait. What would
+// have to be refused waits for no batch, and an office that is lost gathers no more:
+// when it is left, and the world knows, who waits is refused.
 func (l *eventLoop) mayGather() bool {
-	return l.office == nil || l.full != nil || l.waiting.Load() >= enoughBytes ||
-		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches
+	if l.office == nil {
+		return true
+	}
+	waiting := l.waiting.Load()
+	return l.leads() && (l.full != nil || waiting >= enoughBytes ||
+		int64(l.pendingBytes)+waiting > int64(l.options.maxUncommittedBytes) ||
+		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
+}
+
+// leads reports whether the office is that of the term, and not lost in this turn.
+func (l *eventLoop) leads() bool {
+	return l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term
 }
 
 // proposed is ready when proposals wait and it is time to take them.
@@ -198,9 +211,17 @@ func (l *eventLoop) proposed() <-chan struct{} {
 // gather stages the proposals that wait, as one batch, if it is time for the next;
 // who does not lead refuses them.
 func (l *eventLoop) gather() {
-	if !l.mayGather() {
-		return
+	if l.mayGather() {
+		l.deal()
 	}
+	// The queue's token may be what woke the loop. It is for those who still wait.
+	if l.dealt < len(l.gathered) || l.proposals.waiting() {
+		l.proposals.signal()
+	}
+}
+
+// deal stages or refuses proposals, a message's worth if there are that many.
+func (l *eventLoop) deal() {
 	if l.dealt == len(l.gathered) {
 		select {
 		case <-l.proposals.ready: // this is what it was for
@@ -208,7 +229,7 @@ func (l *eventLoop) gather() {
 		}
 		l.gathered, l.dealt = l.proposals.take(l.gathered), 0
 	}
-	leading, before := l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term, l.raft.log.end
+	leading, before := l.leads(), l.raft.log.end
 	for bytes := 0; l.dealt < len(l.gathered) && (!leading || bytes < enoughBytes); l.dealt++ {
 		p := l.gathered[l.dealt]
 		l.waiting.Add(-int64(p.size))
@@ -219,11 +240,8 @@ func (l *eventLoop) gather() {
 			p.fail(NotLeaderError, ErrNotApplied)
 		}
 	}
-	if end := l.raft.log.end; leading && end > before {
+	if end := l.raft.log.end; end > before {
 		l.office.batches = append(l.office.batches, end)
-	}
-	if l.dealt < len(l.gathered) {
-		l.proposals.signal()
 	}
 }
 

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -137,10 +138,14 @@ func (t *tail) reserve(index uint64, n int) {
 	}
 }
 
-// seal ends the open chunk.
+// seal ends the open chunk. One that fills little of its memory gets its own, so
+// that many of them, each from a stream that broke, keep no arenas alive.
 func (t *tail) seal() {
 	if len(t.open.offsets) > 0 {
 		done := t.open
+		if cap(done.bytes) > 2*len(done.bytes) {
+			done.bytes = bytes.Clone(done.bytes)
+		}
 		t.full = append(t.full, &done)
 		t.size += len(done.bytes)
 	}
