@@ -157,8 +157,21 @@ func (a *applier) applyRecords(records []byte) {
 		a.size.add(len(record))
 		a.home.yield("applied")
 		a.tellIntents()
-		if p, ok := a.caller(record.Index()); ok {
+		a.answer(record.Index(), value, err)
+	}
+}
+
+// answer gives the result of an entry to who waits for it, and to nobody else.
+func (a *applier) answer(index uint64, value interface{}, err error) {
+	for {
+		switch p, ok := a.caller(index); {
+		case !ok:
+			return
+		case p.id.index == index:
 			p.answer(value, err)
+			return
+		default:
+			p.fail(ErrLeadershipLost, ErrOutcomeUnknown)
 		}
 	}
 }
