@@ -11,7 +11,7 @@ FUZZTIME ?= 10s
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong sim simulation mutants bench bench-quick lint generate fuzz check
+.PHONY: help build cross test alone race e2e examples soak rules ruleslong storage storagelong sim simulation mutants bench bench-quick bench-scale lint generate fuzz check
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -97,6 +97,9 @@ mutants: ## known bugs, put back one at a time: which test notices? N=10 takes t
 
 bench: ## compare with other libraries and the floor, within an hour; results in bin/bench/full
 	go run ./bench -plan full
+
+bench-scale: ## what grows with the log, up to 10 million entries: half an hour, 6 GB in DIR=.
+	go run ./bench -plan scale -dir $(or $(DIR),.)
 
 bench-quick: ## compare with the floor only, within two minutes
 	go run ./bench -plan quick

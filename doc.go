@@ -93,7 +93,8 @@
 //	the transport's per connection                the connection                    / inbox; answers in an outbox
 //
 // Stop waits for all of them, except for those that the application itself
-// blocks, which it reports.
+// blocks, which it reports. Profiles show them under the labels "raft", with these
+// names, and "server", with the server's.
 //
 // # Snapshots
 //

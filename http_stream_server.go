@@ -89,7 +89,7 @@ func (e *endpoint) serveStream(w http.ResponseWriter, r *http.Request) {
 	s := e.newServerStream(conn, stopped)
 	if s.shakeHands() == nil {
 		shaken()
-		s.run()
+		labelled(s.to, "http stream reader", s.run)
 	}
 }
 
@@ -207,7 +207,7 @@ func helloStatus(err error) (status uint16, known bool) {
 
 // run serves the stream to its end.
 func (s *serverStream) run() {
-	var writer tasks
+	writer := tasks{server: s.to}
 	writer.Go("http stream writer", s.writeAnswers)
 	// Whatever ended it, the other side sees a closed connection.
 	_ = s.readRequests()

@@ -84,6 +84,7 @@ func (s *server) initialize() error {
 		log:   s.options.logger.With("server", s.name),
 		inbox: newQueue[any](), proposals: newQueue[*proposal](), orders: newQueue[*order](),
 		ended: make(chan struct{}), yielding: s.options.yielding,
+		tasks: tasks{server: s.name}, applies: tasks{server: s.name}, hearers: tasks{server: s.name}, callers: tasks{server: s.name},
 	}
 	r.inbox.yielding, r.proposals.yielding, r.orders.yielding = r.of("inbox"), r.of("proposals"), r.of("orders")
 	r.ctx, r.cancel = context.WithCancel(context.Background())

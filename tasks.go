@@ -11,17 +11,28 @@ import (
 // tasks starts every goroutine of this package and knows when they have ended.
 // The zero value is ready; Go must not be called once a Wait may have returned.
 type tasks struct {
-	wait  sync.WaitGroup
-	count atomic.Int64
+	server string // whose they are, "" for nobody's
+	wait   sync.WaitGroup
+	count  atomic.Int64
 }
 
-// Go runs f on a goroutine that profiles show under the name.
+// Go runs f on a goroutine that profiles show under the label "raft" with the name,
+// and under the label "server" with that of the server.
 func (t *tasks) Go(name string, f func()) {
 	t.count.Add(1)
 	t.wait.Go(func() {
 		defer t.count.Add(-1)
-		pprof.Do(context.Background(), pprof.Labels("raft", name), func(context.Context) { f() })
+		labelled(t.server, name, f)
 	})
+}
+
+// labelled runs f on this goroutine with the labels of a server's goroutine.
+func labelled(server, name string, f func()) {
+	labels := []string{"raft", name}
+	if server != "" {
+		labels = append(labels, "server", server)
+	}
+	pprof.Do(context.Background(), pprof.Labels(labels...), func(context.Context) { f() })
 }
 
 // Wait returns when every goroutine has ended.

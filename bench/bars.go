@@ -26,26 +26,37 @@ var (
 	payload  = []int{128}
 )
 
+// grown are those of the longer logs.
+var grown = every(nil, write, three, payload, []int{64, 1024}).after(lengths[1:]...)
+
 // bars are the promises about speed. All are medians of rounds.
 var bars = []bar{
-	{what: share, cells: block{nil, write, clusters, small, []int{1}}, figure: rateOfFloor, least: 0.8},
-	{what: share, cells: block{nil, write, clusters, small, []int{64}}, figure: rateOfFloor, least: 0.65},
-	{what: share, cells: block{nil, write, clusters, small, []int{1024}}, figure: rateOfFloor, least: 0.5},
-	{what: share, cells: block{nil, write, clusters, large, []int{1}}, figure: rateOfFloor, least: 0.8},
-	{what: share, cells: block{nil, write, clusters, large, []int{16, 64, 256, 1024}}, figure: rateOfFloor, least: 0.7},
+	{what: share, cells: every(nil, write, clusters, small, []int{1}), figure: rateOfFloor, least: 0.8},
+	{what: share, cells: every(nil, write, clusters, small, []int{64}), figure: rateOfFloor, least: 0.65},
+	{what: share, cells: every(nil, write, clusters, small, []int{1024}), figure: rateOfFloor, least: 0.5},
+	{what: share, cells: every(nil, write, clusters, large, []int{1}), figure: rateOfFloor, least: 0.8},
+	{what: share, cells: every(nil, write, clusters, large, []int{16, 64, 256, 1024}), figure: rateOfFloor, least: 0.7},
 
-	{what: multiple, cells: block{nil, write, three, payload, []int{1}}, figure: rateOfBestPeer, least: 1.3},
-	{what: multiple, cells: block{nil, write, three, payload, []int{64}}, figure: rateOfBestPeer, least: 1.5},
-	{what: multiple, cells: block{nil, write, three, payload, []int{1024}}, figure: rateOfBestPeer, least: 2.5},
+	{what: multiple, cells: every(nil, write, three, payload, []int{1}), figure: rateOfBestPeer, least: 1.3},
+	{what: multiple, cells: every(nil, write, three, payload, []int{64}), figure: rateOfBestPeer, least: 1.5},
+	{what: multiple, cells: every(nil, write, three, payload, []int{1024}), figure: rateOfBestPeer, least: 2.5},
 
-	{what: latency, cells: block{nil, write, three, payload, []int{1}}, figure: p99OfFloor, most: 1.3},
-	{what: latency, cells: block{nil, write, three, payload, []int{64, 1024}}, figure: p99OfFloor, most: 1.5},
+	{what: latency, cells: every(nil, write, three, payload, []int{1}), figure: p99OfFloor, most: 1.3},
+	{what: latency, cells: every(nil, write, three, payload, []int{64, 1024}), figure: p99OfFloor, most: 1.5},
 
-	{what: "allocations beyond a command value per server", cells: block{nil, write, three, payload, []int{1024}}, figure: allocsBeyond, most: 4},
-	{what: "bytes allocated beyond 1.5 × the payload", cells: block{nil, write, three, payload, []int{1024}}, figure: bytesBeyond, most: 512},
+	{what: "allocations beyond a command value per server", cells: every(nil, write, three, payload, []int{1024}), figure: allocsBeyond, most: 4},
+	{what: "bytes allocated beyond 1.5 × the payload", cells: every(nil, write, three, payload, []int{1024}), figure: bytesBeyond, most: 512},
 
-	{what: "throughput of what it is without the stall", cells: block{nil, []string{load.Stalled}, three, payload, []int{64, 1024}}, figure: rateOfWrite, least: 0.9},
-	{what: "p99 of what it is without the snapshot", cells: block{nil, []string{load.Snapshot}, three, payload, []int{64}}, figure: p99OfWrite, most: 2},
+	{what: "throughput of what it is without the stall", cells: every(nil, []string{load.Stalled}, three, payload, []int{64, 1024}), figure: rateOfWrite, least: 0.9},
+	{what: "p99 of what it is without the snapshot", cells: every(nil, []string{load.Snapshot}, three, payload, []int{64}), figure: p99OfWrite, most: 2},
+
+	{what: "processor per command of what it is in a short log", cells: grown, figure: cpuOfShort, most: 1.2},
+	{what: "throughput of what it is in a short log", cells: grown, figure: rateOfShort, least: 0.8},
+	{what: "heap of what it is after 100,000 commands", cells: grown.after(lengths[2:]...), figure: heapOfLong, most: 1.2},
+	{what: "seconds to start", cells: every(nil, []string{load.Start}, []int{1}, payload, []int{0}).after(lengths[3]), figure: startSeconds, most: 1},
+	{what: "the leader's processor per command of what it is with 3 servers", cells: every(nil, []string{load.Leader}, []int{7}, payload, []int{64, 1024}), figure: leaderOfThree, most: 3},
+	{what: "per cent of a core by all servers", cells: idle, figure: percentOfCore, most: 1},
+	{what: "MiB of heap per server", cells: idle, figure: heapPerServer, most: 16},
 }
 
 const (
@@ -75,6 +86,36 @@ func rateOfWrite(r *results, at cell) series {
 func p99OfWrite(r *results, at cell) series {
 	return r.of(ours, at, p99).over(r.of(ours, at.with(load.Write), p99))
 }
+
+// cpuOfShort compares with the log at its shortest.
+func cpuOfShort(r *results, at cell) series {
+	return r.of(ours, at, cpu).over(r.of(ours, at.after(lengths[0]), cpu))
+}
+
+func rateOfShort(r *results, at cell) series {
+	return r.of(ours, at, rate).over(r.of(ours, at.after(lengths[0]), rate))
+}
+
+// heapOfLong compares with a log that fills what a server keeps of it in memory.
+func heapOfLong(r *results, at cell) series {
+	return r.of(ours, at, heap).over(r.of(ours, at.after(lengths[1]), heap))
+}
+
+func startSeconds(r *results, at cell) series { return r.of(ours, at, told("start s")) }
+
+func leaderOfThree(r *results, at cell) series {
+	few := at
+	few.servers = 3
+	each := func(result *load.Result) float64 { return told("leader ms")(result) / float64(result.Operations) }
+	return r.of(ours, at, each).over(r.of(ours, few, each))
+}
+
+// percentOfCore is of a run without clients, whose CPU is per second.
+func percentOfCore(r *results, at cell) series {
+	return r.of(ours, at, func(result *load.Result) float64 { return result.CPU / 1e9 * 100 })
+}
+
+func heapPerServer(r *results, at cell) series { return r.of(ours, at, heap) }
 
 // holds says whether the value reaches the bar.
 func (b *bar) holds(value float64) bool {

@@ -25,13 +25,23 @@ func TestBars(t *testing.T) {
 	with := func(p99, allocs, bytes float64) func(*load.Result) {
 		return func(r *load.Result) { r.P99, r.Allocs, r.Bytes = p99, allocs, bytes }
 	}
-	one, stalled, snapshot := cell{load.Write, 5, 16, 1}, common.with(load.Stalled), cell{load.Snapshot, 3, 128, 64}
+	one, stalled, snapshot := cell{load.Write, 5, 16, 1, 0}, common.with(load.Stalled), cell{load.Snapshot, 3, 128, 64, 0}
+	costs := func(cpu float64, heap uint64) func(*load.Result) {
+		return func(r *load.Result) { r.CPU, r.Heap = cpu, heap }
+	}
+	leads := func(ms float64) func(*load.Result) {
+		return func(r *load.Result) { r.Own = map[string]float64{"leader ms": ms} }
+	}
+	short, idles, starts := common.after(1000), cell{load.Idle, 3, 128, 0, 0}, cell{load.Start, 1, 128, 0, 10_000_000}
+	leader, three := cell{load.Leader, 7, 128, 64, 0}, cell{load.Leader, 3, 128, 64, 0}
 	r := resultsOf(
 		ran(1, theFloor, common, 1000, with(10e6, 0, 0)),
 		ran(1, "etcd", common, 250),
 		ran(1, ours, common, 500, with(15e6, 7, 704)),
 		ran(1, ours, stalled, 449),
 		ran(1, theFloor, one, 1000), ran(1, ours, one, 799),
+		ran(1, ours, short, 100, costs(10e3, 30<<20)), ran(1, ours, short.after(100_000), 81, costs(12e3, 60<<20)), ran(1, ours, short.after(10_000_000), 79, costs(12.1e3, 73<<20)),
+		ran(1, ours, leader, 100, leads(900)), ran(1, ours, three, 200, leads(600)), ran(1, ours, idles, 0, costs(11e6, 51<<20)), ran(1, ours, starts, 0),
 		ran(1, ours, snapshot.with(load.Write), 100, with(2e6, 0, 0)), ran(1, ours, snapshot, 100, with(5e6, 0, 0)),
 	)
 	for _, c := range []struct {
@@ -47,6 +57,15 @@ func TestBars(t *testing.T) {
 		{"bytes allocated beyond", common, "512 | 512..512 | ≤ 512 | yes |"},
 		{"throughput of what it is", stalled, "0.90 | 0.90..0.90 | ≥ 0.90 | NO |"},
 		{"p99 of what it is", snapshot, "2.50 | 2.50..2.50 | ≤ 2.00 | NO |"},
+		{"processor per command of what it is in a short log", short.after(100_000), "1.20 | 1.20..1.20 | ≤ 1.20 | yes |"},
+		{"processor per command of what it is in a short log", short.after(10_000_000), "1.21 | 1.21..1.21 | ≤ 1.20 | NO |"},
+		{"throughput of what it is in a short log", short.after(100_000), "0.81 | 0.81..0.81 | ≥ 0.80 | yes |"},
+		{"throughput of what it is in a short log", short.after(10_000_000), "0.79 | 0.79..0.79 | ≥ 0.80 | NO |"},
+		{"heap of what it is", short.after(10_000_000), "1.22 | 1.22..1.22 | ≤ 1.20 | NO |"},
+		{"the leader's processor", leader, "3.00 | 3.00..3.00 | ≤ 3.00 | yes |"},
+		{"per cent of a core", idles, "1.10 | 1.10..1.10 | ≤ 1.00 | NO |"},
+		{"MiB of heap per server", idles, "17.0 | 17.0..17.0 | ≤ 16.0 | NO |"},
+		{"seconds to start", starts, "0.50 | 0.50..0.50 | ≤ 1.00 | yes |"},
 	} {
 		if got := judged(t, r, c.what, c.at); !strings.HasSuffix(got, c.want) {
 			t.Errorf("%s\nwant the end %s", got, c.want)
@@ -54,7 +73,7 @@ func TestBars(t *testing.T) {
 	}
 	var text strings.Builder
 	r.judge(&text)
-	if want := "4 hold, 4 do not, 31 were not measured."; !strings.Contains(text.String(), want) {
+	if want := "8 hold, 9 do not, 43 were not measured."; !strings.Contains(text.String(), want) {
 		t.Errorf("the sum is not %q:\n%s", want, text.String())
 	}
 }
@@ -71,16 +90,14 @@ func TestBarsDoNotHoldWhereRunsFail(t *testing.T) {
 	}
 }
 
-// The plan that is to say whether the bars hold runs all that they ask about.
-func TestFullPlanMeasuresEveryBar(t *testing.T) {
-	full, err := choosePlan(&options{plan: "full"})
-	if err != nil {
-		t.Fatal(err)
-	}
+// The plans that are to say whether the bars hold run all that they ask about.
+func TestPlansMeasureEveryBar(t *testing.T) {
 	r := newResults()
-	for _, task := range full.tasks() {
-		for _, system := range task.systems {
-			r.add(ran(1, system, task.cell, 100))
+	for _, name := range []string{"full", "scale"} {
+		for _, task := range chosen(t, options{plan: name}).tasks() {
+			for _, system := range task.systems {
+				r.add(ran(1, system, task.cell, 100))
+			}
 		}
 	}
 	for _, b := range bars {

@@ -15,8 +15,8 @@ import (
 
 // csvHeader names the columns. Times are in nanoseconds.
 var csvHeader = []string{
-	"round", "system", "workload", "servers", "size", "clients", "warmup", "window",
-	"seconds", "operations", "p50", "p99", "max", "cpu_per_op", "allocs_per_op", "bytes_per_op", "heap", "own", "error",
+	"round", "system", "workload", "servers", "size", "clients", "entries", "warmup", "window",
+	"seconds", "operations", "p50", "p99", "max", "cpu_per_op", "allocs_per_op", "bytes_per_op", "heap", "resident", "own", "error",
 }
 
 // csvFile has one line per run, written as the runs end.
@@ -70,10 +70,10 @@ func record(one run) ([]string, error) {
 	}
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return []string{
-		strconv.Itoa(one.Round), one.System, at.workload, strconv.Itoa(at.servers), strconv.Itoa(at.size), strconv.Itoa(at.clients),
+		strconv.Itoa(one.Round), one.System, at.workload, strconv.Itoa(at.servers), strconv.Itoa(at.size), strconv.Itoa(at.clients), strconv.Itoa(at.entries),
 		strconv.FormatInt(int64(r.Config.Warmup), 10), strconv.FormatInt(int64(r.Config.Window), 10),
 		number(r.Seconds), strconv.Itoa(r.Operations), number(r.P50), number(r.P99), number(r.Max),
-		number(r.CPU), number(r.Allocs), number(r.Bytes), strconv.FormatUint(r.Heap, 10), told, one.Err,
+		number(r.CPU), number(r.Allocs), number(r.Bytes), strconv.FormatUint(r.Heap, 10), strconv.FormatUint(r.Resident, 10), told, one.Err,
 	}, nil
 }
 
@@ -127,12 +127,13 @@ func parseRecord(record []string) (one run, err error) {
 	}
 	r, at := &one.Result, &one.Cell
 	one.Round, one.System, at.workload = integer(), next(), next()
-	at.servers, at.size, at.clients = integer(), integer(), integer()
+	at.servers, at.size, at.clients, at.entries = integer(), integer(), integer(), integer()
 	r.Config.Warmup, r.Config.Window = time.Duration(integer()), time.Duration(integer())
-	r.Config.Workload, r.Config.Servers, r.Config.Size, r.Config.Clients = at.workload, at.servers, at.size, at.clients
+	r.Config.Workload, r.Config.Servers, r.Config.Size = at.workload, at.servers, at.size
+	r.Config.Clients, r.Config.Entries = at.clients, at.entries
 	r.Seconds, r.Operations = number(), integer()
 	r.P50, r.P99, r.Max = number(), number(), number()
-	r.CPU, r.Allocs, r.Bytes, r.Heap = number(), number(), number(), uint64(integer())
+	r.CPU, r.Allocs, r.Bytes, r.Heap, r.Resident = number(), number(), number(), uint64(integer()), uint64(integer())
 	if told := next(); told != "" {
 		err = errors.Join(err, json.Unmarshal([]byte(told), &r.Own))
 	}

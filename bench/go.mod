@@ -3,6 +3,7 @@ module github.com/goraft/raft/bench
 go 1.26.0
 
 require (
+	github.com/google/pprof v0.0.0-20261016150608-1facf8f91b50
 	github.com/goraft/raft v0.0.0
 	github.com/goraft/raft/bench/load v0.0.0
 	gonum.org/v1/plot v0.17.0

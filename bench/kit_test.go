@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,8 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// standIn answers at once.
-type standIn struct{}
+// standIn answers at once, and counts.
+type standIn struct{ answers *atomic.Int64 }
 
 func startStandIn(c load.Config) (load.System, error) {
 	switch os.Getenv(standInEnv) {
@@ -37,29 +38,34 @@ func startStandIn(c load.Config) (load.System, error) {
 		return nil, load.ErrWorkload{Workload: c.Workload}
 	}
 	fmt.Println("I am a system that likes to talk")
-	return standIn{}, os.WriteFile(c.Dir+"/log", []byte("entries"), 0o600)
+	return standIn{new(atomic.Int64)}, os.WriteFile(c.Dir+"/log", []byte("entries"), 0o600)
 }
 
 // Client is load.System's.
-func (standIn) Client(int) (func(context.Context) error, error) {
-	return func(context.Context) error { return nil }, nil
+func (s standIn) Client(int) (func(context.Context) error, error) {
+	return func(context.Context) error { s.answers.Add(1); return nil }, nil
 }
 
 // Tell is load.Teller's.
-func (standIn) Tell() map[string]float64 { return map[string]float64{"answers": 42} }
+func (s standIn) Tell() map[string]float64 {
+	return map[string]float64{"answers": float64(s.answers.Load())}
+}
 
 // Close is load.System's.
 func (standIn) Close() error { return nil }
 
 // common is the cell with a bar of every kind but the disturbed ones.
-var common = cell{load.Write, 3, 128, 1024}
+var common = cell{load.Write, 3, 128, 1024, 0}
 
 // ran makes a run of so many operations per second.
 func ran(round int, system string, at cell, rate float64, more ...func(*load.Result)) run {
 	one := run{Round: round, System: system, Cell: at}
 	one.Result = load.Result{
-		Config:  load.Config{Workload: at.workload, Clients: at.clients, Size: at.size, Servers: at.servers, Warmup: time.Second, Window: 2 * time.Second},
-		Seconds: 2, Operations: int(2 * rate), P50: 1e6, P99: 2e6, Max: 3e6, CPU: 4e3, Allocs: 5, Bytes: 600, Heap: 7e6,
+		Config:  load.Config{Workload: at.workload, Clients: at.clients, Size: at.size, Servers: at.servers, Entries: at.entries, Warmup: time.Second, Window: 2 * time.Second},
+		Seconds: 2, Operations: int(2 * rate), P50: 1e6, P99: 2e6, Max: 3e6, CPU: 4e3, Allocs: 5, Bytes: 600, Heap: 7e6, Resident: 8e6,
+	}
+	if at.workload == load.Start || at.workload == load.Leader {
+		one.Result.Own = map[string]float64{"start s": 0.5, "leader ms": 1}
 	}
 	for _, change := range more {
 		change(&one.Result)

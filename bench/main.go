@@ -33,12 +33,13 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.plan, "plan", "full", "what to run: full, quick, or grid, which is every combination of the lists below")
+	flag.StringVar(&o.plan, "plan", "full", "what to run: full, quick, scale, which is what grows with the log and needs half an hour and 6 GB, or grid, which is every combination of the lists below")
 	flag.Func("systems", "only these, separated by commas: "+strings.Join(names(), ", "), list(&o.choice.systems, systemName))
 	flag.Func("workloads", "only these", list(&o.choice.workloads, word))
 	flag.Func("clients", "only these numbers of clients", list(&o.choice.clients, strconv.Atoi))
 	flag.Func("sizes", "only commands of so many bytes", list(&o.choice.sizes, strconv.Atoi))
 	flag.Func("servers", "only these numbers of servers", list(&o.choice.servers, strconv.Atoi))
+	flag.Func("entries", "only logs with so many entries", list(&o.choice.entries, strconv.Atoi))
 	flag.IntVar(&o.rounds, "rounds", 0, "how many rounds, instead of the plan's")
 	flag.DurationVar(&o.warmup, "warmup", 0, "how long a run warms up, instead of the plan's")
 	flag.DurationVar(&o.window, "window", 0, "how long a run is measured, instead of the plan's")

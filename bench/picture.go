@@ -65,7 +65,7 @@ func (c *curve) YError(i int) (below, above float64) {
 func (r *results) pictures(out string) error {
 	var group []cell // the table with the most systems
 	for _, g := range r.groups() {
-		if g[0].workload == load.Write && (group == nil || r.systemsIn(g) > r.systemsIn(group)) {
+		if g[0].workload == load.Write && g[0].entries == 0 && (group == nil || r.systemsIn(g) > r.systemsIn(group)) {
 			group = g
 		}
 	}
@@ -117,7 +117,7 @@ func (r *results) sharePanels() (panels []*plot.Plot) {
 	var servers []int
 	for _, group := range r.groups() {
 		first := group[0]
-		if first.workload != load.Write {
+		if first.workload != load.Write || first.entries > 0 {
 			continue
 		}
 		n := first.servers

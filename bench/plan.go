@@ -13,19 +13,34 @@ import (
 type cell struct {
 	workload               string
 	servers, size, clients int
+	entries                int // in the log before
 }
 
 // String names the cell.
-func (c cell) String() string {
-	if c.clients == 1 {
-		return c.table() + ", 1 client"
-	}
-	return fmt.Sprintf("%s, %d clients", c.table(), c.clients)
-}
+func (c cell) String() string { return c.table() + ", " + counted(c.clients, "client") }
 
 // table names what the cell shares with the others of its table.
 func (c cell) table() string {
-	return fmt.Sprintf("%s, %s, %d servers", c.workload, bytesName(c.size), c.servers)
+	name := fmt.Sprintf("%s, %s, %s", c.workload, bytesName(c.size), counted(c.servers, "server"))
+	if c.entries > 0 {
+		name += fmt.Sprintf(", after %s", counted(c.entries, "command"))
+	}
+	return name
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return thousandsFrom(n) + " " + what
+}
+
+// thousandsFrom groups the digits of what is large.
+func thousandsFrom(n int) string {
+	if n < 10_000 {
+		return fmt.Sprint(n)
+	}
+	return thousands(float64(n))
 }
 
 // with is the same load in another workload.
@@ -34,9 +49,15 @@ func (c cell) with(workload string) cell {
 	return c
 }
 
+// after is the same load on a log with so many entries.
+func (c cell) after(entries int) cell {
+	c.entries = entries
+	return c
+}
+
 // compareCells keeps those together that are compared with each other.
 func compareCells(a, b cell) int {
-	return cmp.Or(cmp.Compare(a.servers, b.servers), cmp.Compare(a.size, b.size),
+	return cmp.Or(cmp.Compare(a.entries, b.entries), cmp.Compare(a.servers, b.servers), cmp.Compare(a.size, b.size),
 		cmp.Compare(a.clients, b.clients), cmp.Compare(a.workload, b.workload))
 }
 
@@ -51,6 +72,18 @@ func bytesName(size int) string {
 type block struct {
 	systems, workloads      []string
 	servers, sizes, clients []int
+	entries                 []int
+}
+
+// every is a block whose logs are empty at first.
+func every(systems, workloads []string, servers, sizes, clients []int) block {
+	return block{systems, workloads, servers, sizes, clients, []int{0}}
+}
+
+// after is the same with so many entries in the logs.
+func (b block) after(entries ...int) block {
+	b.entries = entries
+	return b
 }
 
 // cells are the combinations but for the systems.
@@ -59,7 +92,9 @@ func (b block) cells() (all []cell) {
 		for _, servers := range b.servers {
 			for _, size := range b.sizes {
 				for _, clients := range b.clients {
-					all = append(all, cell{workload, servers, size, clients})
+					for _, entries := range b.entries {
+						all = append(all, cell{workload, servers, size, clients, entries})
+					}
 				}
 			}
 		}
@@ -72,6 +107,7 @@ func (b block) narrow(choice block) block {
 	return block{
 		both(b.systems, choice.systems), both(b.workloads, choice.workloads),
 		both(b.servers, choice.servers), both(b.sizes, choice.sizes), both(b.clients, choice.clients),
+		both(b.entries, choice.entries),
 	}
 }
 
@@ -89,6 +125,7 @@ func (b block) fill(other block) block {
 	return block{
 		either(b.systems, other.systems), either(b.workloads, other.workloads),
 		either(b.servers, other.servers), either(b.sizes, other.sizes), either(b.clients, other.clients),
+		either(b.entries, other.entries),
 	}
 }
 
@@ -112,28 +149,65 @@ type plan struct {
 // files to allocate, an election, and what it wrote to be deleted and settled.
 const between = 2 * time.Second
 
+// eachEntry is what an entry takes that is written before, and idleWindow how long
+// servers are watched that have little to do.
+const (
+	eachEntry  = 25 * time.Microsecond
+	idleWindow = 10 * time.Second
+)
+
 var (
 	own      = []string{ours, theFloor}
 	counts   = []int{1, 16, 64, 256, 1024}
-	baseline = block{own, []string{load.Write}, []int{3}, []int{128}, []int{64}}
+	baseline = every(own, []string{load.Write}, []int{3}, []int{128}, []int{64})
+
+	// What ours costs where there is nothing to compare it with but itself.
+	idle     = every([]string{ours}, []string{load.Idle}, []int{3}, []int{128}, []int{0})
+	leading  = every([]string{ours}, []string{load.Leader}, []int{3, 7}, []int{128}, []int{64, 1024})
+	snapshot = every([]string{ours}, []string{load.Snapshot}, []int{3}, []int{128}, []int{64})
+	lengths  = []int{1_000, 100_000, 1_000_000, 10_000_000}
 )
 
-// plans are full, which has to end within an hour, and quick, within two minutes.
+// plans are full, which has to end within an hour, quick, within two minutes, and
+// scale, which has what grows with the log and takes too long for the other two: three
+// servers write 6 GB before they are measured, which are gone afterwards.
 var plans = []plan{
 	{
 		name: "full", rounds: 5, warmup: time.Second, window: 2 * time.Second, limit: 52 * time.Minute,
 		blocks: []block{
-			{own, []string{load.Write}, []int{3, 5}, []int{16, 128, 1 << 10, 64 << 10}, counts},
-			{peers(), []string{load.Write}, []int{3}, []int{128}, counts},
-			{own, []string{load.Stalled}, []int{3}, []int{128}, []int{64, 1024}},
-			{[]string{ours}, []string{load.Snapshot}, []int{3}, []int{128}, []int{64}},
+			every(own, []string{load.Write}, []int{3, 5}, []int{16, 128, 1 << 10, 64 << 10}, counts),
+			every(peers(), []string{load.Write}, []int{3}, []int{128}, counts),
+			every(own, []string{load.Stalled}, []int{3}, []int{128}, []int{64, 1024}),
+			snapshot, leading, idle,
 		},
 	},
 	{
 		name: "quick", rounds: 3, warmup: time.Second, window: 2 * time.Second, limit: 110 * time.Second,
-		blocks: []block{{own, []string{load.Write}, []int{3}, []int{128}, []int{1, 64, 1024}}},
+		blocks: []block{every(own, []string{load.Write}, []int{3}, []int{128}, []int{1, 64, 1024})},
+	},
+	{
+		name: "scale", rounds: 2, warmup: time.Second, window: 4 * time.Second, limit: 45 * time.Minute,
+		blocks: []block{
+			every([]string{ours}, []string{load.Write}, []int{3}, []int{128}, []int{64, 1024}).after(lengths...),
+			every([]string{ours}, []string{load.Start}, []int{1}, []int{128}, []int{0}).after(lengths[len(lengths)-1]),
+			every([]string{ours}, []string{load.Write}, []int{3}, []int{128}, []int{64}),
+			snapshot, leading, idle,
+		},
 	},
 	{name: "grid", rounds: 3, warmup: time.Second, window: 3 * time.Second, blocks: []block{baseline}},
+}
+
+// windowOf is how long a run is measured that does not end by itself.
+func (p *plan) windowOf(at cell) time.Duration {
+	if at.workload == load.Idle {
+		return max(p.window, idleWindow)
+	}
+	return p.window
+}
+
+// lasts is about what a run takes.
+func (p *plan) lasts(at cell) time.Duration {
+	return p.warmup + p.windowOf(at) + time.Duration(at.entries)*eachEntry + between
 }
 
 // choosePlan is the plan that the command line names, as it changes it.
@@ -210,8 +284,11 @@ func (p *plan) runs() (total int) {
 }
 
 // estimate is how long the runs take, without the builds.
-func (p *plan) estimate() time.Duration {
-	return time.Duration(p.runs()) * (p.warmup + p.window + between)
+func (p *plan) estimate() (total time.Duration) {
+	for _, t := range p.tasks() {
+		total += time.Duration(len(t.systems)*p.rounds) * p.lasts(t.cell)
+	}
+	return total
 }
 
 // String says what is about to happen.

@@ -25,6 +25,7 @@ func TestPlansEndInTime(t *testing.T) {
 	}{
 		{"full", time.Hour, 8 * time.Minute},
 		{"quick", 2 * time.Minute, 0},
+		{"scale", time.Hour, 8 * time.Minute},
 	} {
 		p := chosen(t, options{plan: c.name})
 		if p.estimate() > p.limit || p.limit+c.builds > c.within {
@@ -81,7 +82,7 @@ func TestCommandLineNarrowsAPlan(t *testing.T) {
 	}
 	o.plan = "grid"
 	p = chosen(t, o)
-	want := cell{load.Write, 3, 128, 63}
+	want := cell{load.Write, 3, 128, 63, 0}
 	if tasks := p.tasks(); len(tasks) != 1 || tasks[0].cell != want || !slices.Equal(tasks[0].systems, o.choice.systems) {
 		t.Errorf("the grid is %v, want %v", tasks, want)
 	}

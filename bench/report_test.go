@@ -36,6 +36,32 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestTableOfWhatIsHeld(t *testing.T) {
+	start := cell{load.Start, 1, 128, 0, 10_000_000}
+	tells := func(seconds float64) func(*load.Result) {
+		return func(r *load.Result) {
+			r.Own = map[string]float64{"start s": seconds, "log MiB": 64}
+			r.Heap, r.Resident = 3<<20, 20<<20
+		}
+	}
+	r := resultsOf(ran(1, ours, start, 0, tells(0.25)), ran(2, ours, start, 0, tells(0.35)), ran(1, ours, common, 100))
+	var text strings.Builder
+	r.tables(&text)
+	said := strings.Join(strings.FieldsFunc(text.String(), func(r rune) bool { return r == ' ' }), " ")
+	for _, want := range []string{
+		"| system | where | CPU/op, or CPU/s | heap per server, MiB | RSS of all, MiB |",
+		"| ours | start, 128 B, 1 server, after 10,000,000 commands, 0 clients | 4µs | 3.00 | 20.0 |",
+		"- start, 128 B, 1 server, after 10,000,000 commands, 0 clients, ours: log MiB 64.0, start s 0.30\n",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in\n%s", want, text.String())
+		}
+	}
+	if n := strings.Count(said, "| ours |"); n != 2 {
+		t.Errorf("%d rows, want one in each table:\n%s", n, text.String())
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	for got, want := range map[string]string{
 		thousands(999):      "999",
@@ -121,7 +147,7 @@ func TestPictures(t *testing.T) {
 	r := newResults()
 	for round := range 2 {
 		for _, clients := range []int{1, 1024} {
-			at := cell{load.Write, 3, 128, clients}
+			at := cell{load.Write, 3, 128, clients, 0}
 			for i, system := range []string{ours, theFloor, "etcd"} {
 				r.add(ran(round+1, system, at, float64(clients*100/(i+1))))
 			}
@@ -152,7 +178,8 @@ func TestPicturesOfLittle(t *testing.T) {
 		"nothing":       nil,
 		"one system":    {ran(1, ours, common, 100)},
 		"other":         {ran(1, ours, common.with(load.Stalled), 100)},
-		"no clients":    {ran(1, ours, cell{load.Write, 3, 128, 0}, 100)},
+		"long logs":     {ran(1, ours, common.after(1000), 100)},
+		"no clients":    {ran(1, ours, cell{load.Write, 3, 128, 0, 0}, 100)},
 		"peer only":     {ran(1, "etcd", common, 100), ran(1, theFloor, common, 100)},
 		"failures only": {{Round: 1, System: ours, Cell: common, Err: "no"}},
 	} {

@@ -16,8 +16,8 @@ import (
 	"github.com/goraft/raft/bench/load"
 )
 
-// patience is how long a run may take besides warm-up and window before it is
-// killed.
+// patience is how long a run may take besides what it should before it is killed;
+// for entries that are written before it has as much again.
 const patience = time.Minute
 
 // run is one measurement, or the reason why there is none.
@@ -107,7 +107,7 @@ func measure(ctx context.Context, program, data string, at cell, p *plan, failur
 		err = errors.Join(err, os.RemoveAll(dir))
 		syscall.Sync()
 	}()
-	within := p.warmup + p.window + patience
+	within := p.lasts(at) + time.Duration(at.entries)*eachEntry + patience
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var stdout bytes.Buffer
@@ -127,7 +127,8 @@ func measure(ctx context.Context, program, data string, at cell, p *plan, failur
 func arguments(at cell, p *plan, dir string) []string {
 	return []string{
 		"-workload", at.workload, "-clients", fmt.Sprint(at.clients), "-size", fmt.Sprint(at.size),
-		"-servers", fmt.Sprint(at.servers), "-dir", dir, "-warmup", p.warmup.String(), "-window", p.window.String(),
+		"-servers", fmt.Sprint(at.servers), "-entries", fmt.Sprint(at.entries), "-dir", dir,
+		"-warmup", p.warmup.String(), "-window", p.windowOf(at).String(),
 	}
 }
 
@@ -139,7 +140,7 @@ func parse(out []byte, at cell) (result load.Result, err error) {
 		return result, fmt.Errorf("%q is no result: %w", line, err)
 	}
 	c := result.Config
-	if got := (cell{c.Workload, c.Servers, c.Size, c.Clients}); got != at {
+	if got := (cell{c.Workload, c.Servers, c.Size, c.Clients, c.Entries}); got != at {
 		return result, fmt.Errorf("ran %s, not %s", got, at)
 	}
 	if at.clients > 0 && (result.Operations == 0 || result.Seconds <= 0) {

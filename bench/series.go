@@ -99,7 +99,9 @@ func (r *results) add(one run) {
 func (r *results) of(system string, at cell, figure func(*load.Result) float64) series {
 	s := make(series)
 	for round, result := range r.good[place{at, system}] {
-		s[round] = figure(&result)
+		if value := figure(&result); !math.IsNaN(value) {
+			s[round] = value
+		}
 	}
 	return s
 }
@@ -111,6 +113,21 @@ func p99(r *load.Result) float64    { return r.P99 }
 func cpu(r *load.Result) float64    { return r.CPU }
 func allocs(r *load.Result) float64 { return r.Allocs }
 func memory(r *load.Result) float64 { return r.Bytes }
+
+// heap and resident are in MiB; what the clients need is in them.
+func heap(r *load.Result) float64     { return float64(r.Heap) / float64(r.Config.Servers) / (1 << 20) }
+func resident(r *load.Result) float64 { return float64(r.Resident) / (1 << 20) }
+
+// told is a figure of the system's own.
+func told(name string) func(*load.Result) float64 {
+	return func(r *load.Result) float64 {
+		value, ok := r.Own[name]
+		if !ok {
+			return math.NaN()
+		}
+		return value
+	}
+}
 
 // ofFloor is a system's figure as a share of the floor's.
 func (r *results) ofFloor(system string, at cell, figure func(*load.Result) float64) series {

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +34,7 @@ func (r *results) tables(w io.Writer) {
 		for _, at := range group {
 			title = at.table()
 			for _, system := range names() {
-				if len(r.good[place{at, system}]) > 0 {
+				if len(r.good[place{at, system}]) > 0 && at.clients > 0 {
 					rows = append(rows, r.row(system, at))
 				}
 				if failed := r.failures(at, system); failed != "" {
@@ -42,12 +44,62 @@ func (r *results) tables(w io.Writer) {
 		}
 		flush()
 	}
+	r.held(w)
 	if len(notes) > 0 {
 		fmt.Fprintf(w, "\n## Notes\n\n")
 	}
 	for _, note := range notes {
 		fmt.Fprintf(w, "- %s\n", note)
 	}
+}
+
+// held writes what the servers had in memory, where that is what the runs are for,
+// and what the systems themselves told.
+func (r *results) held(w io.Writer) {
+	var rows [][]string
+	var tales []string
+	for _, at := range r.cells() {
+		for _, system := range names() {
+			in := place{at, system}
+			if len(r.good[in]) == 0 {
+				continue
+			}
+			if at.entries > 0 || at.clients == 0 {
+				rows = append(rows, []string{
+					system, at.String(), short(r.of(system, at, cpu).median()),
+					decimal(r.of(system, at, heap).median()), decimal(r.of(system, at, resident).median()),
+				})
+			}
+			if tale := r.tale(in); tale != "" {
+				tales = append(tales, fmt.Sprintf("%s, %s: %s", at, system, tale))
+			}
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintf(w, "\n## What the servers held\n\n")
+		writeTable(w, 2, []string{"system", "where", "CPU/op, or CPU/s", "heap per server, MiB", "RSS of all, MiB"}, rows)
+	}
+	if len(tales) > 0 {
+		fmt.Fprintf(w, "\n## What the systems told\n\n")
+	}
+	for _, tale := range tales {
+		fmt.Fprintf(w, "- %s\n", tale)
+	}
+}
+
+// tale has the medians of a system's own figures, by their names.
+func (r *results) tale(in place) string {
+	known := make(map[string]bool)
+	for _, result := range r.good[in] {
+		for name := range result.Own {
+			known[name] = true
+		}
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		parts = append(parts, name+" "+decimal(r.of(in.system, in.cell, told(name)).median()))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // groups are the cells of each table, by clients.

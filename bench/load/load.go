@@ -22,7 +22,9 @@ const (
 	Write    = "write"    // commands, each answered when it is durable on a majority and applied
 	Stalled  = "stalled"  // the same while one follower takes nothing in
 	Snapshot = "snapshot" // the same while a new server is sent a snapshot
+	Leader   = "leader"   // commands, while a profile tells what each server costs
 	Idle     = "idle"     // no clients at all
+	Start    = "start"    // no clients: a server that has been stopped starts again
 )
 
 // Config is what one run is to do.
@@ -31,6 +33,7 @@ type Config struct {
 	Clients  int
 	Size     int // bytes of a command's payload
 	Servers  int
+	Entries  int           // that are written, one command each, before anything else
 	Dir      string        // an empty directory on the disk to be measured
 	Warmup   time.Duration // before the figures are taken
 	Window   time.Duration // while they are taken
@@ -50,6 +53,12 @@ type Disturber interface {
 	Disturb(ctx context.Context) error
 }
 
+// Watcher is a System that hears when the window begins and when it has ended.
+type Watcher interface {
+	Began() error
+	Ended() error
+}
+
 // Teller is a System with figures of its own.
 type Teller interface{ Tell() map[string]float64 }
 
@@ -67,6 +76,7 @@ func Main(start func(Config) (System, error)) {
 	flag.IntVar(&c.Clients, "clients", 64, "how many clients")
 	flag.IntVar(&c.Size, "size", 128, "bytes of a command")
 	flag.IntVar(&c.Servers, "servers", 3, "how many servers")
+	flag.IntVar(&c.Entries, "entries", 0, "how many commands are written first, so that they lie in the log")
 	flag.StringVar(&c.Dir, "dir", "", "an empty directory on the disk to be measured; default: a new one here")
 	flag.DurationVar(&c.Warmup, "warmup", time.Second, "how long before the figures are taken")
 	flag.DurationVar(&c.Window, "window", 3*time.Second, "for how long they are taken")

@@ -23,6 +23,7 @@ type Result struct {
 	Allocs     float64 // per operation, in the whole process
 	Bytes      float64 // allocated per operation
 	Heap       uint64  // in use when the window ended, after a collection
+	Resident   uint64  // memory of the process that was in RAM then, 0 if unknown
 	Own        map[string]float64
 }
 
@@ -63,6 +64,9 @@ func (m *measurement) run() (*Result, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if err := m.prefill(ctx); err != nil {
+		return nil, err
+	}
 	var phase atomic.Int32
 	var settled, ended sync.WaitGroup
 	gate := make(chan struct{})
@@ -79,13 +83,21 @@ func (m *measurement) run() (*Result, error) {
 	}
 	runtime.GC()
 	before, began := usage(), time.Now()
+	watcher, watches := m.system.(Watcher)
 	if m.began != nil {
 		m.began()
 	}
+	var err error
+	if watches {
+		err = watcher.Began()
+	}
 	close(gate)
-	err := m.wait(ctx)
+	err = errors.Join(err, m.wait(ctx))
 	if m.ended != nil {
 		m.ended()
+	}
+	if watches {
+		err = errors.Join(err, watcher.Ended())
 	}
 	phase.Store(over)
 	spent, took := usage().since(before), time.Since(began)
@@ -106,9 +118,42 @@ func (m *measurement) run() (*Result, error) {
 	return result, err
 }
 
+// fillers are the clients that write the entries: as many as it takes to be done
+// with millions of them within minutes.
+const fillers = 2048
+
+// prefill has the system take Config.Entries commands, in the way in which it takes
+// all others.
+func (m *measurement) prefill(ctx context.Context) error {
+	var left atomic.Int64
+	left.Store(int64(m.config.Entries))
+	clients := min(m.config.Entries, fillers)
+	errs := make(chan error, clients)
+	for i := range clients {
+		operate, err := m.system.Client(i)
+		if err != nil {
+			return fmt.Errorf("client %d: %w", i, err)
+		}
+		go func() {
+			var err error
+			for err == nil && left.Add(-1) >= 0 {
+				err = operate(ctx)
+			}
+			errs <- err
+		}()
+	}
+	var first error
+	for range clients {
+		if err := <-errs; first == nil && err != nil {
+			first = fmt.Errorf("writing %d entries: %w", m.config.Entries, err)
+		}
+	}
+	return first
+}
+
 // wait lets the window pass.
 func (m *measurement) wait(ctx context.Context) error {
-	if d, ok := m.system.(Disturber); ok && m.config.Workload == Snapshot {
+	if d, ok := m.system.(Disturber); ok && (m.config.Workload == Snapshot || m.config.Workload == Start) {
 		return d.Disturb(ctx)
 	}
 	time.Sleep(m.config.Window)
@@ -139,6 +184,7 @@ func (r *Result) fill(clients []*client, spent spending) {
 	var all []time.Duration
 	for _, one := range clients {
 		all = append(all, one.took...)
+		one.took = nil // it is not to be counted as memory of the system
 	}
 	slices.Sort(all)
 	r.Operations = len(all)
@@ -153,7 +199,7 @@ func (r *Result) fill(clients []*client, spent spending) {
 	runtime.GC()
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
-	r.Heap = now.HeapAlloc
+	r.Heap, r.Resident = now.HeapAlloc, resident()
 }
 
 // quantile is the q-th of the sorted values by rank.

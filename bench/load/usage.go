@@ -3,6 +3,8 @@
 package load
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"syscall"
 	"time"
@@ -24,4 +26,18 @@ func usage() spending {
 
 func (s spending) since(before spending) spending {
 	return spending{s.cpu - before.cpu, s.allocs - before.allocs, s.bytes - before.bytes}
+}
+
+// resident is how much of the process's memory is in RAM, 0 where the system does
+// not say so in Linux's way.
+func resident() uint64 {
+	var size, pages uint64
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
 }

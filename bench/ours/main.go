@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,7 +24,13 @@ const (
 	readyWithin       = 30 * time.Second
 )
 
-func main() { load.Main(start) }
+// stateBytes is how large a state is that a new server is sent.
+var stateBytes int64
+
+func main() {
+	flag.Int64Var(&stateBytes, "state", 256<<20, "bytes of the state that the workload snapshot sends")
+	load.Main(start)
+}
 
 // put is a command that carries bytes. Its Decode looks at them and keeps nothing,
 // so that what a run allocates is the library's but for the command itself.
@@ -58,17 +65,20 @@ type counter struct{ bytes int64 }
 
 // cluster is all the servers; the first one leads.
 type cluster struct {
-	config load.Config
-	nodes  []*node
+	config  load.Config
+	options []raft.Option
+	nodes   []*node
+	profile profile
+	told    map[string]float64
 }
 
 func start(c load.Config) (load.System, error) {
 	switch c.Workload {
-	case load.Write, load.Stalled, load.Idle:
+	case load.Write, load.Stalled, load.Snapshot, load.Leader, load.Idle, load.Start:
 	default:
 		return nil, load.ErrWorkload{Workload: c.Workload}
 	}
-	all := &cluster{config: c}
+	all := &cluster{config: c, told: make(map[string]float64)}
 	if err := all.start(); err != nil {
 		return nil, errors.Join(err, all.Close())
 	}
@@ -80,32 +90,50 @@ func (all *cluster) start() error {
 	if err := registry.Register(&put{}); err != nil {
 		return err
 	}
+	c := all.config
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	for i := range all.config.Servers {
-		name := fmt.Sprint("n", i+1)
-		n, err := startNode(name, filepath.Join(all.config.Dir, name), all.config.Workload == load.Stalled && i == all.config.Servers-1,
-			raft.WithRegistry(registry), raft.WithLogger(logger),
-			raft.WithHeartbeatInterval(heartbeatInterval), raft.WithElectionTimeout(electionTimeout),
-			// What the clients have under way together is no overload.
-			raft.WithMaxUncommittedBytes(max(raft.DefaultMaxUncommittedBytes, 2*all.config.Clients*all.config.Size)),
-			// No system takes snapshots while it is measured.
-			raft.WithSnapshotTrigger(0, 0))
-		if err != nil {
+	all.options = []raft.Option{
+		raft.WithRegistry(registry), raft.WithLogger(logger),
+		raft.WithHeartbeatInterval(heartbeatInterval), raft.WithElectionTimeout(electionTimeout),
+		// What the clients have under way together is no overload.
+		raft.WithMaxUncommittedBytes(max(raft.DefaultMaxUncommittedBytes, 2*c.Clients*c.Size)),
+	}
+	if c.Workload != load.Start { // no system takes snapshots while it is measured
+		all.options = append(all.options, raft.WithSnapshotTrigger(0, 0))
+	}
+	for i := range c.Servers {
+		if err := all.grow(c.Workload == load.Stalled && i == c.Servers-1); err != nil {
 			return err
-		}
-		all.nodes = append(all.nodes, n)
-		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
-		defer cancel()
-		join := &raft.DefaultJoinCommand{Name: name, ConnectionString: n.url}
-		if _, err := all.nodes[0].server.DoContext(ctx, join); err != nil {
-			return fmt.Errorf("%s joins: %w", name, err)
 		}
 	}
 	if err := all.ready(); err != nil {
 		return err
 	}
-	if all.config.Workload == load.Stalled {
+	switch c.Workload {
+	case load.Stalled:
 		all.nodes[len(all.nodes)-1].listener.stall()
+	case load.Snapshot:
+		return all.compact()
+	}
+	return nil
+}
+
+// grow starts one more server and has it join.
+func (all *cluster) grow(holds bool) error {
+	name, size := fmt.Sprint("n", len(all.nodes)+1), int64(0)
+	if all.config.Workload == load.Snapshot {
+		size = stateBytes
+	}
+	n, err := startNode(name, filepath.Join(all.config.Dir, name), holds, &blob{size: size}, all.options...)
+	if err != nil {
+		return err
+	}
+	all.nodes = append(all.nodes, n)
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	join := &raft.DefaultJoinCommand{Name: name, ConnectionString: n.url}
+	if _, err := all.nodes[0].server.DoContext(ctx, join); err != nil {
+		return fmt.Errorf("%s joins: %w", name, err)
 	}
 	return nil
 }
@@ -131,11 +159,43 @@ func (all *cluster) ready() error {
 // Client sends one command again and again to the leader.
 func (all *cluster) Client(int) (func(context.Context) error, error) {
 	command, leader := &put{payload: make([]byte, all.config.Size)}, all.nodes[0].server
-	return func(context.Context) error {
+	first := all.config.Workload == load.Leader
+	return func(ctx context.Context) error {
+		if first {
+			first = false
+			markClient(ctx)
+		}
 		_, err := leader.Do(command)
 		return err
 	}, nil
 }
+
+// Disturb is load.Disturber's.
+func (all *cluster) Disturb(ctx context.Context) error {
+	if all.config.Workload == load.Start {
+		return all.restart()
+	}
+	return all.send(ctx)
+}
+
+// Began is load.Watcher's.
+func (all *cluster) Began() error {
+	if all.config.Workload != load.Leader {
+		return nil
+	}
+	return all.profile.begin()
+}
+
+// Ended is load.Watcher's.
+func (all *cluster) Ended() error {
+	if all.config.Workload != load.Leader {
+		return nil
+	}
+	return all.profile.end(all.nodes[0].server.Name(), all.told)
+}
+
+// Tell is load.Teller's.
+func (all *cluster) Tell() map[string]float64 { return all.told }
 
 // Close ends all servers.
 func (all *cluster) Close() error {

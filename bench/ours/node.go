@@ -18,7 +18,7 @@ type node struct {
 	http     *http.Server
 }
 
-func startNode(name, dir string, holds bool, options ...raft.Option) (*node, error) {
+func startNode(name, dir string, holds bool, state raft.StateMachine, options ...raft.Option) (*node, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func startNode(name, dir string, holds bool, options ...raft.Option) (*node, err
 	}
 	n := &node{url: "http://" + tcp.Addr().String(), listener: newListener(tcp, holds)}
 	transporter := raft.NewHTTPTransporter("/raft", electionTimeout)
-	if n.server, err = raft.NewServer(name, dir, transporter, nil, new(counter), n.url, options...); err != nil {
+	if n.server, err = raft.NewServer(name, dir, transporter, state, new(counter), n.url, options...); err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
 	mux := http.NewServeMux()
