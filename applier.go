@@ -13,13 +13,11 @@ import (
 // applyBatchBytes is how much of the log the applier reads at once.
 const applyBatchBytes = 1 << 20
 
-// committed is a range of the log that may be applied, and the callers that
-// wait for entries in it, in the order of their entries. Between two ranges the
+// committed is a range of the log that may be applied. Between two ranges the
 // applier may be asked for something else.
 type committed struct {
-	index     uint64
-	view      logView
-	proposals []*proposal
+	index uint64
+	view  logView
 
 	save    chan error      // take a snapshot, and say what became of it
 	restore *snapshot.Label // put this snapshot in the place of the state
@@ -37,7 +35,9 @@ type applier struct {
 	registry *Registry
 	events   *eventDispatcher
 	ranges   *queue[committed]
-	inside   callerID // the goroutine that calls Apply
+	callers  *queue[*proposal] // that wait for committed entries, in the order of the log
+	waiting  atomic.Int64      // how many of those there are, before they can be seen
+	inside   callerID          // the goroutine that calls Apply
 	applied  atomic.Uint64
 	// jump is the last entry of a snapshot that is to be restored: what was given
 	// before and is not applied yet will not be.
@@ -71,7 +71,6 @@ func (a *applier) run() {
 			// After Stop nothing more is applied: Stop would have to wait for it.
 			switch c := &ranges[i]; {
 			case closed:
-				failAll(c.proposals, StopError)
 			case c.save != nil:
 				a.take(c.save)
 			case c.restore != nil:
@@ -96,7 +95,6 @@ func failAll(proposals []*proposal, cause error) {
 
 // apply applies a range, as far as it goes.
 func (a *applier) apply(c committed) {
-	waiting := c.proposals
 	for a.halt == nil && a.applied.Load() < c.index && !a.interrupted() {
 		records, _, err := c.view.read(a.applied.Load()+1, c.index, applyBatchBytes)
 		if a.interrupted() {
@@ -106,49 +104,76 @@ func (a *applier) apply(c committed) {
 			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
 			break
 		}
-		waiting = a.applyRecords(records, waiting)
+		a.applyRecords(records)
 	}
-	switch {
-	case a.halt != nil:
-		for _, p := range waiting {
-			p.answer(nil, &CommandError{Cause: ErrLeadershipLost, Outcome: ErrOutcomeUnknown, detail: a.halt})
+	for {
+		p, ok := a.caller(c.index)
+		if !ok {
+			return
 		}
-	case a.ranges.closed():
-		failAll(waiting, StopError)
-	default:
-		failAll(waiting, ErrLeadershipLost) // a snapshot covers them: applied, with what result nobody knows
+		switch {
+		case a.halt != nil:
+			p.answer(nil, &CommandError{Cause: ErrLeadershipLost, Outcome: ErrOutcomeUnknown, detail: a.halt})
+		case a.ranges.closed():
+			p.fail(StopError, ErrOutcomeUnknown)
+		default:
+			p.fail(ErrLeadershipLost, ErrOutcomeUnknown) // a snapshot covers it: applied, with what result nobody knows
+		}
 	}
+}
+
+// caller returns the next one who waits for an entry up to index. It is the only
+// one who answers it.
+func (a *applier) caller(index uint64) (*proposal, bool) {
+	if a.waiting.Load() == 0 {
+		return nil, false
+	}
+	p, ok := a.callers.pop(func(p *proposal) bool { return p.id.index <= index })
+	if ok {
+		a.waiting.Add(-1)
+	}
+	return p, ok
 }
 
 // interrupted reports whether the range at hand is not to be applied further.
 func (a *applier) interrupted() bool { return a.ranges.closed() || a.jump.Load() > a.applied.Load() }
 
-// applyRecords applies entries, answers their callers, and returns the callers
-// that still wait.
-func (a *applier) applyRecords(records []byte, waiting []*proposal) []*proposal {
+// applyRecords applies entries and answers their callers.
+func (a *applier) applyRecords(records []byte) {
 	for len(records) > 0 && !a.interrupted() {
 		record, rest, err := wal.NextRecord(records)
 		if err != nil {
 			a.stop(&HaltError{Index: a.applied.Load() + 1, Cause: err})
-			return waiting
+			return
 		}
 		records = rest
 		a.home.yield("apply")
 		value, err := a.applyRecord(record)
 		if a.halt != nil {
-			return waiting
+			return
 		}
 		a.term = record.Term()
 		a.applied.Store(record.Index())
 		a.size.add(len(record))
 		a.home.yield("applied")
 		a.tellIntents()
-		if len(waiting) > 0 && waiting[0].id.index == record.Index() {
-			waiting[0].answer(value, err)
-			waiting = waiting[1:]
+		a.answer(record.Index(), value, err)
+	}
+}
+
+// answer gives the result of an entry to who waits for it, and to nobody else.
+func (a *applier) answer(index uint64, value interface{}, err error) {
+	for {
+		switch p, ok := a.caller(index); {
+		case !ok:
+			return
+		case p.id.index == index:
+			p.answer(value, err)
+			return
+		default:
+			p.fail(ErrLeadershipLost, ErrOutcomeUnknown)
 		}
 	}
-	return waiting
 }
 
 // applyRecord applies one entry and returns what its command says.

@@ -29,3 +29,22 @@ func TestApplierBlockedHoldsOneView(t *testing.T) {
 		require.Equal(t, last.index-1, h.applier.applied.Load())
 	})
 }
+
+// Row 134: Stop while entries are applied, which leaves the rest of them: their
+// callers hear that the server stopped, whichever goroutine comes to tell them.
+func TestFault134_StoppedBetweenTwoEntries(t *testing.T) {
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		p := h.stage()
+		h.turn(h.decideLeading)
+		h.acknowledge("b", 2, 2, h.raft.log.end)
+		h.acknowledge("c", 2, 2, h.raft.log.end)
+		h.turn(h.decideLeading)
+		ranges := h.applier.ranges.take(nil)
+		require.Len(t, ranges, 1)
+		h.applier.ranges.close()
+		h.applier.apply(ranges[0])
+		err := outcomeOf(p)
+		require.ErrorIs(t, err, StopError)
+		require.ErrorIs(t, err, ErrOutcomeUnknown)
+	})
+}

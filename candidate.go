@@ -46,6 +46,8 @@ func (l *eventLoop) candidateLoop() {
 		}
 		select {
 		case <-l.ctx.Done():
+		case <-l.proposals.ready:
+			l.gather()
 		case <-l.inbox.ready:
 			l.turn(l.decideStanding)
 		case <-timer.C:

@@ -57,9 +57,10 @@
 // # Life of a command
 //
 //  1. Do encodes the command once, as a record of the log with its place left
-//     open, and puts a pooled proposal into the inbox of the event loop.
-//  2. The loop takes all that waits (a turn), gives each record its index, term
-//     and checksum, and stages them in an append-only chunk of memory.
+//     open, and puts a pooled proposal into a queue of the event loop's.
+//  2. The loop takes all that waits, unless two batches are under way already (then
+//     more of them gather), gives each record its index, term and checksum, and
+//     stages them in an append-only chunk of memory.
 //  3. The bytes go to the log writer, which makes one write and one sync of all
 //     the turns that gathered meanwhile, and at the same time, as part of an
 //     immutable view of the term, to the peers' goroutines.
@@ -67,8 +68,8 @@
 //     bounded window of requests under way. The follower verifies them, keeps
 //     slices of what it received, and writes those to its own log.
 //  5. "Durable up to order n" and acknowledgements come back as events. The
-//     commit rule moves the commit index; the applier gets the range and the
-//     callers that wait in it, decodes each command from its bytes, as every
+//     commit rule moves the commit index; the applier gets the range, and the
+//     callers that wait for it, decodes each command from its bytes, as every
 //     server does, applies it, and answers.
 //
 // # Who owns what

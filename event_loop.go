@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -31,6 +32,9 @@ type eventLoop struct {
 	order *order // what this turn wants durable, nil if nothing
 	durability
 	promises     promises
+	gathered     []*proposal // taken from the queue
+	dealt        int         // how many of those are staged or refused
+	mine         []*proposal // scratch of commit
 	pending      []*proposal // staged and not committed, in the order of the log
 	pendingBytes int
 	orphans      []*proposal   // of offices that are lost, not known to be committed
@@ -93,14 +97,13 @@ func (l *eventLoop) turn(decide func(event any)) {
 	for _, event := range l.taken {
 		decide(event)
 	}
+	l.gather()
 	l.flush()
 }
 
 // decide settles an event as every role does.
 func (l *eventLoop) decide(event any) {
 	switch event := event.(type) {
-	case *proposal:
-		event.fail(NotLeaderError, ErrNotApplied)
 	case *appendCall:
 		l.appendEntries(event)
 	case *voteCall:
@@ -129,8 +132,9 @@ func (l *eventLoop) flush() {
 	}
 	l.save()
 	l.yield("saved")
-	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	now := l.commit()
+	// Only now: what was committed is applied from the memory that it is in.
+	l.tail.trim(tailBytes, min(l.durable, l.raft.commitIndex))
 	l.yield("committed")
 	l.publish()
 	l.observed.show(l, l.options.observing)
@@ -244,46 +248,44 @@ func (l *eventLoop) commit() committed {
 	}
 	l.toldCommit = commit
 	l.outrun(commit)
-	mine := l.adopted(commit)
-	n := 0
-	for n < len(l.pending) && l.pending[n].id.index <= commit {
-		p := l.pending[n]
-		l.pendingBytes -= len(p.record)
+	mine := l.adopted(commit, l.mine[:0])
+	n, _ := slices.BinarySearchFunc(l.pending, commit+1, func(p *proposal, index uint64) int { return cmp.Compare(p.id.index, index) })
+	for _, p := range l.pending[:n] {
+		l.pendingBytes -= p.size
 		if l.raft.log.termAt(p.id.index) == p.id.term {
 			mine = append(mine, p)
 		} else {
 			p.fail(ErrLost, ErrNotApplied) // the office was lost in this very turn
 		}
-		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
-	return committed{index: commit, view: l.view(), proposals: mine}
+	l.mine = mine
+	l.applier.waiting.Add(int64(len(mine)))
+	l.applier.callers.addAll(mine)
+	return committed{index: commit, view: l.view()}
 }
 
-// apply gives the applier what has been committed, and its callers with it. While
+// apply gives the applier what has been committed. While
 // Apply is slow one range waits, the latest, so that no more of the log is held in
 // memory for it than the tail.
 func (l *eventLoop) apply(now committed) {
 	if now.index == 0 {
 		return
 	}
-	if !l.applier.ranges.merge(now, func(last *committed) bool {
+	l.applier.ranges.merge(now, func(last *committed) bool {
 		if !last.entries() {
 			return false
 		}
 		last.index, last.view = now.index, now.view
-		last.proposals = append(last.proposals, now.proposals...)
 		return true
-	}) {
-		failAll(now.proposals, StopError)
-	}
+	})
 	l.committedJoins()
 }
 
 // adopted settles the proposals of lost offices up to the commit index: some
-// other leader committed them, or other entries in their place.
-func (l *eventLoop) adopted(commit uint64) []*proposal {
-	var mine []*proposal
+// other leader committed them, or other entries in their place. The former are
+// added to mine.
+func (l *eventLoop) adopted(commit uint64, mine []*proposal) []*proposal {
 	l.orphans = slices.DeleteFunc(l.orphans, func(p *proposal) bool {
 		switch {
 		case p.id.index > commit:

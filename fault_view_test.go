@@ -44,7 +44,7 @@ func TestFault047_UnknownKindHaltsApply(t *testing.T) {
 	h := newHandLoop(t)
 	record := wal.FinishRecord(wal.BeginRecord(nil, 9, "of a later version"), 0)
 	record.Stamp(1, 1, h.seed)
-	h.applier.applyRecords(record, nil)
+	h.applier.applyRecords(record)
 	require.NotNil(t, h.applier.halt)
 	require.EqualValues(t, 1, h.applier.halt.Index)
 	require.Zero(t, h.applier.applied.Load(), "it was skipped")

@@ -29,6 +29,8 @@ func (l *eventLoop) listen(while func() bool) {
 	for l.raft.role == Follower && !l.stopping() && while() {
 		select {
 		case <-l.ctx.Done():
+		case <-l.proposals.ready:
+			l.gather()
 		case <-l.inbox.ready:
 			before := l.lastContact
 			l.turn(l.decide)

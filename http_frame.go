@@ -24,6 +24,7 @@ const (
 	frameGrant        = 64 << 10 // what a peer may make us allocate before it has sent anything
 	frameBufferSize   = 16 << 10
 	maxResponseFrames = framePrefixSize + maxFrameHeader
+	maxArenaBody      = 32 << 10 // larger ones have memory of their own
 )
 
 // Why a stream was refused, or ended.
@@ -181,6 +182,7 @@ type frameReader struct {
 
 	grant int // bytes to allocate on the word of the other side
 	head  []byte
+	arena []byte // small bodies lie in it, one right behind the other
 }
 
 func newFrameReader(in *bufio.Reader, kind byte, limit int, expect func(size int)) frameReader {
@@ -188,7 +190,8 @@ func newFrameReader(in *bufio.Reader, kind byte, limit int, expect func(size int
 }
 
 // next returns the next frame's header, which is valid until the next call, and
-// its body, which is the caller's.
+// its body, which is the caller's. What its capacity has beyond is for the bodies of
+// later frames.
 func (r *frameReader) next() (header, body []byte, err error) {
 	r.expect(0)
 	prefix, err := r.in.Peek(framePrefixSize)
@@ -234,6 +237,9 @@ func (r *frameReader) readBody(n int) ([]byte, error) {
 	if n == 0 {
 		return nil, nil
 	}
+	if n <= maxArenaBody {
+		return r.readSmall(n)
+	}
 	b := make([]byte, min(n, r.grant))
 	for read := 0; ; {
 		m, err := io.ReadFull(r.in, b[read:])
@@ -247,6 +253,21 @@ func (r *frameReader) readBody(n int) ([]byte, error) {
 		copy(grown, b)
 		b = grown
 	}
+}
+
+// readSmall reads n bytes into the arena. The first one is small; a peer that has
+// filled it gets one twice as large.
+func (r *frameReader) readSmall(n int) ([]byte, error) {
+	at := len(r.arena)
+	if cap(r.arena)-at < n {
+		r.arena, at = make([]byte, 0, min(max(frameGrant, 2*cap(r.arena)), chunkBytes)), 0
+	}
+	b := r.arena[at : at+n]
+	if _, err := io.ReadFull(r.in, b); err != nil {
+		return nil, err
+	}
+	r.arena = r.arena[:at+n]
+	return b, nil
 }
 
 // midFrame says whether the connection ended between two frames (io.EOF) or

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
 )
 
 func framesOf(r io.Reader, kind byte) frameReader {
@@ -171,6 +173,25 @@ func TestFault114_DeclaredLengthIsNotAllocated(t *testing.T) {
 		if got := after.TotalAlloc - before.TotalAlloc; got > uint64(4*arrived+2*frameGrant) {
 			t.Errorf("%d bytes arrived, %d were allocated", arrived, got)
 		}
+	}
+}
+
+// Row 114: small frames cause no more to be allocated than twice what came, and the
+// first grant.
+func TestFault114_ArenasGrowWithWhatCame(t *testing.T) {
+	frame := bodyFrame(make([]byte, maxArenaBody))
+	small := bodyFrame(make([]byte, 1))
+	for _, n := range []int{0, 1, 2, 4, 8} {
+		in := append(bytes.Repeat(frame, n), small...)
+		frames := newFrameReader(bufio.NewReaderSize(bytes.NewReader(in), frameBufferSize), frameRequest, MaxMessageBytes, func(int) {})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range n + 1 {
+			_, _, err := frames.next()
+			require.NoError(t, err)
+		}
+		runtime.ReadMemStats(&after)
+		require.LessOrEqual(t, int(after.TotalAlloc-before.TotalAlloc), 2*len(in)+frameGrant+8<<10, "%d frames", n)
 	}
 }
 

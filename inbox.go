@@ -1,12 +1,16 @@
 package raft
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // queue hands values from many goroutines to one, which takes all that wait at
 // once. It has no limit of its own: whoever puts bounds what it has under way.
 type queue[T any] struct {
 	yielding
 	ready chan struct{} // holds a token while values may wait
+	over  atomic.Bool   // mu.closed, to be looked at without the lock
 	mu    struct {
 		sync.Mutex
 		items  []T
@@ -39,6 +43,28 @@ func (q *queue[T]) add(item T) bool {
 		q.signal()
 	}
 	return true
+}
+
+// addAll is add for several values in their order.
+func (q *queue[T]) addAll(items []T) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.mu.closed {
+		q.mu.items = append(q.mu.items, items...)
+	}
+	return !q.mu.closed
+}
+
+// pop returns the value that was put first, if one waits and is wanted.
+func (q *queue[T]) pop(wanted func(first T) bool) (first T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.mu.items) == 0 || !wanted(q.mu.items[0]) {
+		return first, false
+	}
+	first, q.mu.items[0] = q.mu.items[0], first
+	q.mu.items = q.mu.items[1:]
+	return first, true
 }
 
 // merge lets join add to the value that was put last, if one still waits and join
@@ -79,16 +105,13 @@ func (q *queue[T]) waiting() bool {
 func (q *queue[T]) close() {
 	q.mu.Lock()
 	q.mu.closed = true
+	q.over.Store(true)
 	q.mu.Unlock()
 	q.signal()
 }
 
 // closed reports whether close was called.
-func (q *queue[T]) closed() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.mu.closed
-}
+func (q *queue[T]) closed() bool { return q.over.Load() }
 
 func (q *queue[T]) signal() {
 	select {

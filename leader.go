@@ -14,6 +14,7 @@ type office struct {
 	senders  map[string]*sender
 	activity map[string]time.Time
 	ready    bool      // the first entry of the term is applied
+	batches  []uint64  // the last entry of each batch of proposals under way
 	changes  []*change // asked for and not yet appended, in the order of asking
 	current  *change   // appended and not yet committed
 	departed []departed
@@ -44,6 +45,8 @@ func (l *eventLoop) leaderLoop() {
 	for l.raft.role == Leader && !l.stopping() {
 		select {
 		case <-l.ctx.Done():
+		case <-l.proposed():
+			l.turn(l.decideLeading)
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
 			if l.rearm {
@@ -135,7 +138,11 @@ func (l *eventLoop) leaveOffice() {
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
-	if len(l.orphans) == 0 || l.stopping() {
+	if l.stopping() {
+		return
+	}
+	l.gather() // who waits hears that this server does not lead
+	if len(l.orphans) == 0 {
 		return
 	}
 	l.expiries = append(l.expiries, time.AfterFunc(2*l.settings.electionTimeout(), func() {
@@ -156,17 +163,96 @@ func (l *eventLoop) expire(term uint64) {
 
 // decideLeading settles an event as a leader does.
 func (l *eventLoop) decideLeading(event any) {
-	if l.raft.role == Leader && l.raft.term == l.office.term {
-		switch event := event.(type) {
-		case *proposal:
-			l.propose(event)
-			return
-		case *ack:
-			l.acknowledged(event)
+	if l.leads() {
+		if a, ok := event.(*ack); ok {
+			l.acknowledged(a)
 			return
 		}
 	}
 	l.decide(event)
+}
+
+// maxBatches is how many batches of proposals are under way while the next one
+// gathers: one that the disk writes, and one that waits for it. A batch is under
+// way until this server has it on its disk, or the others have committed it, so
+// neither a slow disk here nor a long way to the others holds up the next.
+const maxBatches = 2
+
+// enoughBytes of proposals need not gather any further: they fill a message, and a
+// turn stages no more of them.
+const enoughBytes = maxBatchBytes
+
+// mayGather reports whether it is time to take the proposals that wait. What would
+// have to be refused waits for no batch, and an office that is lost gathers no more:
+// when it is left, and the world knows, who waits is refused.
+func (l *eventLoop) mayGather() bool {
+	if l.office == nil {
+		return true
+	}
+	waiting := l.waiting.Load()
+	return l.leads() && (l.full != nil || waiting >= enoughBytes ||
+		int64(l.pendingBytes)+waiting > int64(l.options.maxUncommittedBytes) ||
+		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
+}
+
+// leads reports whether the office is that of the term, and not lost in this turn.
+func (l *eventLoop) leads() bool {
+	return l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term
+}
+
+// proposed is ready when proposals wait and it is time to take them.
+func (l *eventLoop) proposed() <-chan struct{} {
+	if l.mayGather() {
+		return l.proposals.ready
+	}
+	return nil
+}
+
+// gather stages the proposals that wait, as one batch, if it is time for the next;
+// who does not lead refuses them.
+func (l *eventLoop) gather() {
+	if l.mayGather() {
+		l.deal()
+	}
+	// The queue's token may be what woke the loop. It is for those who still wait.
+	if l.dealt < len(l.gathered) || l.proposals.waiting() {
+		l.proposals.signal()
+	}
+}
+
+// deal stages or refuses proposals, a message's worth if there are that many.
+func (l *eventLoop) deal() {
+	if l.dealt == len(l.gathered) {
+		select {
+		case <-l.proposals.ready: // this is what it was for
+		default:
+		}
+		l.gathered, l.dealt = l.proposals.take(l.gathered), 0
+	}
+	leading, before := l.leads(), l.raft.log.end
+	for bytes := 0; l.dealt < len(l.gathered) && (!leading || bytes < enoughBytes); l.dealt++ {
+		p := l.gathered[l.dealt]
+		l.waiting.Add(-int64(p.size))
+		bytes += p.size
+		if leading {
+			l.propose(p)
+		} else {
+			p.fail(NotLeaderError, ErrNotApplied)
+		}
+	}
+	if end := l.raft.log.end; end > before {
+		l.office.batches = append(l.office.batches, end)
+	}
+}
+
+// underWay counts the batches that are not settled up to that index.
+func (o *office) underWay(settled uint64) int {
+	n := 0
+	for n < len(o.batches) && o.batches[n] <= settled {
+		n++
+	}
+	o.batches = slices.Delete(o.batches, 0, n)
+	return len(o.batches)
 }
 
 // propose stages a command, or refuses it: a leader that leaves takes none, so
@@ -183,16 +269,19 @@ func (l *eventLoop) propose(p *proposal) {
 	// The tail is larger than it should be only while this server's own disk is
 	// behind: the others can commit without it, but memory must not take its place.
 	behind := l.tail.size > tailBytes+l.options.maxUncommittedBytes
-	if behind || l.pendingBytes+len(p.record) > l.options.maxUncommittedBytes {
+	if behind || l.pendingBytes+p.size > l.options.maxUncommittedBytes {
 		p.fail(ErrOverloaded, ErrNotApplied)
 		return
 	}
-	p.id = l.append(p.record)
+	if p.id = l.append(p.record); p.size >= ownChunkBytes {
+		p.record = nil
+	}
 	l.pending = append(l.pending, p)
-	l.pendingBytes += len(p.record)
+	l.pendingBytes += p.size
 }
 
-// append stages a record as the next entry of this term.
+// append stages a record as the next entry of this term. A record of ownChunkBytes
+// or more belongs to the log from now on.
 func (l *eventLoop) append(record []byte) entryID {
 	id := entryID{l.raft.log.end + 1, l.raft.term}
 	l.want().add(id.index, id.index, l.tail.stage(record, id, l.seed))

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,8 +9,9 @@ import (
 	"github.com/goraft/raft/internal/wal"
 )
 
-// chunkBytes is the size of the arena that small records are copied into; what
-// comes in one piece of at least ownChunkBytes is kept as it is.
+// chunkBytes is the size of the arenas that records lie in. A leader copies each
+// command into one, the reader of a stream reads right into one; of what comes in
+// other ways, pieces of at least ownChunkBytes are kept as they are.
 const (
 	chunkBytes    = 256 << 10
 	ownChunkBytes = 32 << 10
@@ -58,6 +60,7 @@ func fitting(ends []uint32, limit int) int {
 type tail struct {
 	full []*chunk // no longer appended to
 	open chunk    // the last one
+	own  bool     // what lies behind the open chunk's bytes is free for more of them
 	size int      // bytes in full
 }
 
@@ -73,27 +76,49 @@ func (t *tail) first() uint64 {
 }
 
 // append adds records that begin at index and returns the bytes as they now lie
-// in memory for good, for the disk and the wire. Large pieces are kept, others
-// copied.
+// in memory for good, for the disk and the wire. They are kept if they are large, or
+// if there is room behind them: an arena, in which the next ones will lie. Others
+// are copied.
 func (t *tail) append(index uint64, records []byte, offsets []uint32) []byte {
-	if len(records) >= ownChunkBytes {
+	start := len(t.open.bytes)
+	switch {
+	case follows(t.open.bytes, records):
+		t.open.bytes = t.open.bytes[:start+len(records)]
+	case len(records) >= ownChunkBytes:
 		t.seal()
 		t.full = append(t.full, &chunk{first: index, bytes: records, offsets: offsets})
 		t.size += len(records)
 		return records
+	case len(records) < cap(records):
+		t.seal()
+		t.open = chunk{first: index, bytes: records, offsets: offsets}
+		return records
+	default:
+		t.reserve(index, len(records))
+		start = len(t.open.bytes)
+		t.open.bytes = append(t.open.bytes, records...)
 	}
-	t.reserve(index, len(records))
-	start := len(t.open.bytes)
-	t.open.bytes = append(t.open.bytes, records...)
 	for _, o := range offsets {
 		t.open.offsets = append(t.open.offsets, uint32(start)+o)
 	}
 	return t.open.bytes[start:]
 }
 
-// stage appends a copy of one record, gives it its place in the log, and returns
-// its bytes like append.
+// follows reports whether b lies right behind a in memory, in the room that a has.
+func follows(a, b []byte) bool {
+	return len(b) > 0 && cap(a)-len(a) >= len(b) && &a[:len(a)+1][len(a)] == &b[0]
+}
+
+// stage appends one record, gives it its place in the log, and returns its bytes
+// like append. It copies a small one and keeps a large one.
 func (t *tail) stage(record []byte, id entryID, seed uint32) []byte {
+	if len(record) >= ownChunkBytes {
+		wal.Record(record).Stamp(id.index, id.term, seed)
+		if cap(record) > len(record)+len(record)/4 {
+			record = slices.Clone(record) // rather than hold so much for nothing
+		}
+		return t.append(id.index, slices.Clip(record), []uint32{0})
+	}
 	t.reserve(id.index, len(record))
 	start := len(t.open.bytes)
 	t.open.bytes = append(t.open.bytes, record...)
@@ -104,22 +129,27 @@ func (t *tail) stage(record []byte, id entryID, seed uint32) []byte {
 
 // reserve makes room in the open chunk for n bytes that begin at index.
 func (t *tail) reserve(index uint64, n int) {
-	if t.open.bytes != nil && len(t.open.bytes)+n > cap(t.open.bytes) {
+	if t.open.bytes != nil && (!t.own || len(t.open.bytes)+n > cap(t.open.bytes)) {
 		t.seal()
 	}
 	if t.open.bytes == nil {
 		t.open = chunk{first: index, bytes: make([]byte, 0, max(chunkBytes, n)), offsets: make([]uint32, 0, 256)}
+		t.own = true
 	}
 }
 
-// seal ends the open chunk.
+// seal ends the open chunk. One that fills little of its memory gets its own, so
+// that many of them, each from a stream that broke, keep no arenas alive.
 func (t *tail) seal() {
 	if len(t.open.offsets) > 0 {
 		done := t.open
+		if cap(done.bytes) > 2*len(done.bytes) {
+			done.bytes = bytes.Clone(done.bytes)
+		}
 		t.full = append(t.full, &done)
 		t.size += len(done.bytes)
 	}
-	t.open = chunk{}
+	t.open, t.own = chunk{}, false
 }
 
 // truncate drops the records from index on. It never writes to a chunk that a

@@ -19,6 +19,7 @@ type order struct {
 	first    uint64 // index of the first record
 	last     uint64 // and of the last
 	records  [][]byte
+	bytes    int // of the records
 	commit   uint64
 	flush    bool   // make the commit index exact
 	restart  uint64 // the log is emptied and goes on from here, behind a snapshot; 0: it is not
@@ -28,9 +29,10 @@ type order struct {
 // add puts records behind those that the order has. Bytes that lie right behind
 // each other in memory become one piece.
 func (o *order) add(first, last uint64, records []byte) {
+	o.bytes += len(records)
 	if o.last = last; len(o.records) == 0 {
 		o.first = first
-	} else if end := &o.records[len(o.records)-1]; cap(*end)-len(*end) >= len(records) && &(*end)[:len(*end)+1][len(*end)] == &records[0] {
+	} else if end := &o.records[len(o.records)-1]; follows(*end, records) {
 		*end = (*end)[:len(*end)+len(records)]
 		return
 	}
@@ -114,12 +116,16 @@ func (w *logWriter) carryOut(orders []*order) {
 	}
 }
 
+// maxWriteBytes bounds the orders that are joined to one write. A sync of so much
+// takes far longer than what another one adds.
+const maxWriteBytes = 4 << 20
+
 // joinable counts the orders at the front that one write can serve: the first,
 // and those behind it that only append to where it ends.
 func joinable(orders []*order) int {
-	n := 1
-	for n < len(orders) && orders[n].appendsOnly() && (orders[n-1].records != nil || len(orders[n].records) == 0) {
-		n++
+	n, bytes := 1, orders[0].bytes
+	for ; n < len(orders) && bytes+orders[n].bytes <= maxWriteBytes && orders[n].appendsOnly() && (orders[n-1].records != nil || len(orders[n].records) == 0); n++ {
+		bytes += orders[n].bytes
 	}
 	return n
 }

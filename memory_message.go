@@ -98,7 +98,7 @@ func copyAppend(m *AppendEntriesRequest, bare, deep bool) *AppendEntriesRequest 
 	if bare {
 		c.records = nil
 	} else if deep {
-		c.records = bytes.Clone(m.records)
+		c.records = slices.Clip(bytes.Clone(m.records)) // no arena, of which the tail would keep each message
 	}
 	c.Entries = slices.Clone(m.Entries)
 	for i, pb := range m.Entries {

@@ -9,7 +9,8 @@ import (
 // Whoever holds it alone may change it: the caller, then the event loop, then
 // the applier.
 type proposal struct {
-	record []byte
+	record []byte  // nil when the log has taken it
+	size   int     // of the record
 	id     entryID // given by the event loop
 	done   chan result
 	home   *proposalPool
@@ -32,32 +33,31 @@ func (l *proposalPool) get() *proposal {
 	return &proposal{done: make(chan result, 1), home: l}
 }
 
+// carry gives the proposal its command.
+func (p *proposal) carry(record []byte) { p.record, p.size = record, len(record) }
+
 // answer gives the caller its result; the proposal is the caller's again.
 func (p *proposal) answer(value interface{}, err error) { p.done <- result{value, err} }
 
 // fail tells the caller that the command was not, or may not have been, applied.
 func (p *proposal) fail(cause, outcome error) { p.answer(nil, failure(cause, outcome)) }
 
-// wait returns the proposal's result, or the end of the context, or that of the
-// server: an Apply that blocks keeps a server's callers no longer than Stop. A
-// proposal that was given up belongs to the loops for good: its answer goes to
-// nobody.
-func (p *proposal) wait(ctx context.Context, ended <-chan struct{}) (interface{}, error) {
-	select {
-	case r := <-p.done:
-		p.release()
-		return r.value, r.err
-	case <-ctx.Done():
-		return nil, contextFailure(ctx, ErrOutcomeUnknown)
-	case <-ended:
+// wait returns the proposal's result, or the end of the context. A proposal that
+// was given up belongs to the loops for good: its answer goes to nobody. There is
+// always an answer: what has none when the event loop ends is failed by it.
+func (p *proposal) wait(ctx context.Context) (interface{}, error) {
+	var r result
+	if done := ctx.Done(); done == nil {
+		r = <-p.done // far cheaper than a select
+	} else {
+		select {
+		case r = <-p.done:
+		case <-done:
+			return nil, contextFailure(ctx, ErrOutcomeUnknown)
+		}
 	}
-	select {
-	case r := <-p.done: // the event loop's last word, or the applier's
-		p.release()
-		return r.value, r.err
-	default:
-		return nil, failure(StopError, ErrOutcomeUnknown)
-	}
+	p.release()
+	return r.value, r.err
 }
 
 // keptRecordBytes bounds the buffers that wait in the pool.
@@ -67,6 +67,6 @@ func (p *proposal) release() {
 	if cap(p.record) > keptRecordBytes {
 		p.record = nil
 	}
-	p.record, p.id = p.record[:0], entryID{}
+	p.record, p.size, p.id = p.record[:0], 0, entryID{}
 	p.home.pool.Put(p)
 }

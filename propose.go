@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/goraft/raft/internal/wal"
 )
 
 func (s *server) Do(command Command) (interface{}, error) {
@@ -91,13 +89,17 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		p.release()
 		return nil, failure(err, ErrNotApplied)
 	}
-	p.record = wal.Record(record)
-	if !r.inbox.put(p) {
+	p.carry(record)
+	size := p.size
+	if !r.proposals.put(p) {
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
 	}
+	if r.waiting.Add(int64(size)) >= enoughBytes {
+		r.inbox.signal()
+	}
 	r.yield("proposed")
-	return p.wait(ctx, r.ended)
+	return p.wait(ctx)
 }
 
 // unbound reports whether this server belongs to no cluster and has no log.

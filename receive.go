@@ -133,6 +133,10 @@ func (c *appendCall) read() error {
 			return fmt.Errorf("%w: entry %d of term %d behind entry %d of term %d, sent in term %d",
 				ErrMessage, record.Index(), term, h.end, before, req.Term)
 		}
+		if c.offsets == nil {
+			// As if they were all as large as the first.
+			c.offsets = make([]uint32, 0, 1+len(rest)/len(record))
+		}
 		c.offsets = append(c.offsets, uint32(len(req.records)-len(rest)))
 		h.append(term, 1)
 		before = term

@@ -28,6 +28,8 @@ type run struct {
 	snapshots *snapshot.Store
 	found     []snapshot.Info // the newest that are whole, when the run began
 	inbox     *queue[any]
+	proposals *queue[*proposal]
+	waiting   atomic.Int64 // bytes of the proposals in the queue
 	orders    *queue[*order]
 	applier   *applier
 	loop      *eventLoop // until it starts
@@ -235,11 +237,13 @@ func (l *eventLoop) end() {
 	l.inbox.close()
 	l.yield("end")
 	l.applier.ranges.close()
-	for _, event := range l.inbox.take(nil) {
-		if p, ok := event.(*proposal); ok {
-			p.fail(StopError, ErrNotApplied)
-		}
+	l.proposals.close()
+	for _, p := range append(l.gathered[l.dealt:], l.proposals.take(nil)...) {
+		p.fail(StopError, ErrNotApplied)
 	}
+	// An Apply that blocks keeps nobody waiting any longer.
+	l.applier.callers.close()
+	failAll(l.applier.callers.take(nil), StopError)
 	failAll(l.orphans, StopError)
 	failAll(l.pending, StopError)
 	l.orphans, l.pending = nil, nil

@@ -8,6 +8,7 @@ package load
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -80,14 +81,15 @@ func Main(start func(Config) (System, error)) {
 	flag.DurationVar(&c.Warmup, "warmup", time.Second, "how long before the figures are taken")
 	flag.DurationVar(&c.Window, "window", 3*time.Second, "for how long they are taken")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the window to this file")
+	allocs := flag.String("allocprofile", "", "write a profile of what the whole run allocated to this file")
 	flag.Parse()
-	if err := run(c, start, *profile); err != nil {
+	if err := run(c, start, *profile, *allocs); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(c Config, start func(Config) (System, error), profile string) (err error) {
+func run(c Config, start func(Config) (System, error), profile, allocs string) (err error) {
 	if c.Dir == "" {
 		if c.Dir, err = os.MkdirTemp(".", "bench-"); err != nil {
 			return err
@@ -109,6 +111,9 @@ func run(c Config, start func(Config) (System, error), profile string) (err erro
 		m.ended = pprof.StopCPUProfile
 	}
 	result, err := m.run()
+	if allocs != "" {
+		err = errors.Join(err, writeAllocs(allocs))
+	}
 	if closed := system.Close(); err == nil {
 		err = closed
 	}
@@ -116,4 +121,12 @@ func run(c Config, start func(Config) (System, error), profile string) (err erro
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+func writeAllocs(name string) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
 }
