@@ -10,11 +10,10 @@ import (
 type queue[T any] struct {
 	yielding
 	ready chan struct{} // holds a token while values may wait
-	over  atomic.Bool   // mu.closed, to be looked at without the lock
+	over  atomic.Bool   // closed; set with the lock
 	mu    struct {
 		sync.Mutex
-		items  []T
-		closed bool
+		items []T
 	}
 }
 
@@ -32,7 +31,7 @@ func (q *queue[T]) put(item T) bool {
 // servers, too, or Stop does not wait for it.
 func (q *queue[T]) add(item T) bool {
 	q.mu.Lock()
-	if q.mu.closed {
+	if q.over.Load() {
 		q.mu.Unlock()
 		return false
 	}
@@ -49,10 +48,10 @@ func (q *queue[T]) add(item T) bool {
 func (q *queue[T]) addAll(items []T) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.mu.closed {
+	if !q.over.Load() {
 		q.mu.items = append(q.mu.items, items...)
 	}
-	return !q.mu.closed
+	return !q.over.Load()
 }
 
 // pop returns the value that was put first, if one waits and is wanted.
@@ -73,7 +72,7 @@ func (q *queue[T]) pop(wanted func(first T) bool) (first T, ok bool) {
 func (q *queue[T]) merge(item T, join func(last *T) bool) bool {
 	q.yield("put")
 	q.mu.Lock()
-	if n := len(q.mu.items); n > 0 && !q.mu.closed && join(&q.mu.items[n-1]) {
+	if n := len(q.mu.items); n > 0 && !q.over.Load() && join(&q.mu.items[n-1]) {
 		q.mu.Unlock()
 		return true
 	}
@@ -104,7 +103,6 @@ func (q *queue[T]) waiting() bool {
 // woken.
 func (q *queue[T]) close() {
 	q.mu.Lock()
-	q.mu.closed = true
 	q.over.Store(true)
 	q.mu.Unlock()
 	q.signal()
