@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -42,9 +43,13 @@ type sizing struct {
 
 // content is bytes that may be shared with other disks, which are copied before
 // they are changed. What lies between the length and the capacity of bytes that
-// are not shared is always zero.
+// are not shared is always zero, and so is what lies behind the first used ones of
+// all: a log fills its files with zeros, ahead. Memory that was never used is zero
+// anyhow, and stays unused, because the first touch of a page costs the most, and
+// many times that under the race detector.
 type content struct {
 	bytes  []byte
+	used   int64
 	shared bool
 }
 
@@ -61,28 +66,42 @@ func (c *content) own(size int64) {
 	}
 	room := max(size, int64(len(c.bytes)))
 	if !c.shared {
-		room += room / 2
+		room *= 2
 	}
 	bigger := make([]byte, len(c.bytes), room)
-	copy(bigger, c.bytes)
-	*c = content{bytes: bigger}
+	copy(bigger, c.bytes[:c.used])
+	c.bytes, c.shared = bigger, false
 }
 
 // resize cuts the content, or extends it with zeros.
 func (c *content) resize(size int64) {
 	c.own(size)
-	if size < int64(len(c.bytes)) {
-		clear(c.bytes[size:])
+	if size < c.used {
+		clear(c.bytes[size:c.used])
+		c.used = size
 	}
 	c.bytes = c.bytes[:size]
 }
 
 // put writes bytes at a place, as far as the content reaches.
 func (c *content) put(b []byte, off int64) {
-	if off < int64(len(c.bytes)) {
+	if off < c.used || off < c.size() && !allZero(b) {
 		c.own(0)
-		copy(c.bytes[off:], b)
+		n := copy(c.bytes[off:], b)
+		c.used = max(c.used, off+int64(n))
 	}
+}
+
+var zeros [4 << 10]byte
+
+func allZero(b []byte) bool {
+	for len(b) > len(zeros) {
+		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
+			return false
+		}
+		b = b[len(zeros):]
+	}
+	return bytes.Equal(b, zeros[:len(b)])
 }
 
 func (c *content) size() int64 { return int64(len(c.bytes)) }
@@ -139,13 +158,16 @@ func (f *memFile) touch(c *clock, from, to int64) {
 		f.dirty = make(map[int64][]version)
 	}
 	first, last := from/SectorSize, (to-1)/SectorSize
-	image := make([]byte, (last-first+1)*SectorSize)
-	if start := first * SectorSize; start < f.data.size() {
-		copy(image, f.data.bytes[start:])
+	var image []byte // nil: zeros
+	if start := first * SectorSize; start < f.data.used {
+		image = make([]byte, (last-first+1)*SectorSize)
+		copy(image, f.data.bytes[start:f.data.used])
 	}
 	for s := first; s <= last; s++ {
-		at := (s - first) * SectorSize
-		v := version{at: c.tick(), bytes: image[at : at+SectorSize : at+SectorSize], whole: to - from}
+		v := version{at: c.tick(), bytes: zeros[:SectorSize:SectorSize], whole: to - from}
+		if at := (s - first) * SectorSize; image != nil {
+			v.bytes = image[at : at+SectorSize : at+SectorSize]
+		}
 		f.dirty[s] = append(f.dirty[s], v)
 		if f.past != nil {
 			f.past[s] = append(f.past[s], v)
