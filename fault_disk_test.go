@@ -292,7 +292,7 @@ func TestFault099_WaitingForSpaceIsBounded(t *testing.T) {
 				c.Stop(old.Name())
 				require.NoError(t, c.Start(old.Name()))
 				c.moved(old, 100*testElection) // a term that the full server cannot save
-				c.pass(time.Duration(scale(10)) * time.Minute)
+				c.pass(time.Duration(scale(600)) * time.Second)
 				waiting := make(chan int, 1)
 				follower.(*server).lifecycle.run.Load().inbox.put(control(func(l *eventLoop) {
 					waiting <- max(len(l.promises.ballots), len(l.promises.entries), len(l.appends), l.tail.size/maxInFlightBytes)

@@ -105,7 +105,7 @@ func TestFault085_LateAndDuplicateSnapshots(t *testing.T) {
 					answer := server.SnapshotRecoveryRequest(&again)
 					require.Equal(t, before.CommitIndex, answer.CommitIndex, during)
 					again = *piece
-					again.SnapshotID, again.State = 0, []byte("1 1 \"of another state\"\n")
+					again.SnapshotID, again.State = 0, writeJournal([]journalEntry{{1, 1, "of another state"}})
 					answer = server.SnapshotRecoveryRequest(&again)
 					require.Equal(t, before.CommitIndex, answer.CommitIndex, during)
 				}
@@ -184,7 +184,7 @@ func TestFault086_SnapshotOfADeposedLeader(t *testing.T) {
 		for what, change := range map[string]func(){
 			"as it was":         func() {},
 			"without a term":    func() { offer.Term, piece.Term = 0, 0 },
-			"as a whole":        func() { piece.SnapshotID, piece.State = 0, []byte("1 1 \"x\"\n") },
+			"as a whole":        func() { piece.SnapshotID, piece.State = 0, writeJournal([]journalEntry{{1, 1, "x"}}) },
 			"of a later entry":  func() { offer.LastIndex, piece.LastIndex = 1e6, 1e6 },
 			"goraft's own form": func() { offer = SnapshotRequest{LeaderName: leader, LastIndex: 1e6, LastTerm: 1} },
 		} {

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,18 @@ type blobCommand struct{ Name, Padding string }
 
 // CommandName is Command's.
 func (*blobCommand) CommandName() string { return "test:blob" }
+
+// Encode is CommandEncoder's.
+func (b *blobCommand) Encode(w io.Writer) error {
+	return writeText(w, b.Name+"\n"+b.Padding)
+}
+
+// Decode is CommandEncoder's.
+func (b *blobCommand) Decode(r io.Reader) error {
+	text, err := readText(r)
+	b.Name, b.Padding, _ = strings.Cut(text, "\n")
+	return err
+}
 
 // Apply puts the name into the server's journal.
 func (b *blobCommand) Apply(ctx Context) (interface{}, error) {

@@ -62,7 +62,7 @@ func (l *listed) check(t *testing.T, what string) {
 // TestHistory holds the runs of a history against the plain list of terms, and
 // copies against what they were when they were made.
 func TestHistory(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range scale(300) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		var l listed
 		var copies []listed

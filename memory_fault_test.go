@@ -286,7 +286,7 @@ func TestMemoryFlippedBitsAreNoticed(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	end := &MemoryTransporter{name: "a"}
 	for _, kind := range messageTypes {
-		for i := range 2_000 {
+		for i := range int(scale(2_000)) {
 			p := &parcel{from: end, to: "b", message: randomMessage(rng, kind)}
 			switch p.message.(type) {
 			case *AppendEntriesRequest, *AppendEntriesResponse:
@@ -359,7 +359,7 @@ func TestMemoryFatesRepeat(t *testing.T) {
 // when the faults end they agree again.
 func TestMemoryFatesOfClusters(t *testing.T) {
 	var sum MemoryStats
-	for seed := range uint64(8) {
+	for seed := range max(6, scale(8)) { // in fewer not everything happens
 		inRunningCluster(t, 3+int(seed%3), ClusterOptions{Seed: seed}, func(c *clusterTest) {
 			n, names, rng := c.Network(), c.Names(), rand.New(rand.NewPCG(seed, 3))
 			n.SetForm(MessageForm(seed % 2))

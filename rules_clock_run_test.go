@@ -179,7 +179,8 @@ func clockTrace(seed uint64, length int64, lines int) string {
 // TestRulesClockRepeats runs seeds twice: all that happens is the same.
 func TestRulesClockRepeats(t *testing.T) {
 	hashes := map[uint64]bool{}
-	for seed := range uint64(20) {
+	seeds := scale(20)
+	for seed := range seeds {
 		first, _ := clocked(seed, 20, &clockCounts{}, nil)
 		again, _ := clocked(seed, 20, &clockCounts{}, nil)
 		if first != again {
@@ -187,8 +188,8 @@ func TestRulesClockRepeats(t *testing.T) {
 		}
 		hashes[first] = true
 	}
-	if len(hashes) != 20 {
-		t.Errorf("20 seeds have %d hashes", len(hashes))
+	if len(hashes) != int(seeds) {
+		t.Errorf("%d seeds have %d hashes", seeds, len(hashes))
 	}
 	if first, again := clockTrace(7, 20, 1000), clockTrace(7, 20, 1000); first != again {
 		t.Error("a trace does not repeat")

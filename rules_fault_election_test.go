@@ -280,10 +280,7 @@ func (d *deliveries) Pop() any {
 // instant, timers drawn uniformly from one to two timeouts of 150 ms and letters
 // that take 1 to 10 ms: of 10,000 elections 99.9 % are done within three terms.
 func TestFault024_ElectionsDoNotSplitForLong(t *testing.T) {
-	elections := 10_000
-	if testing.Short() {
-		elections = 1000
-	}
+	elections := int(scale(10_000))
 	for _, preVote := range []bool{true, false} {
 		late, terms := 0, map[uint64]int{}
 		for seed := range elections {

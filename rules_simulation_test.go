@@ -21,10 +21,7 @@ var (
 // Every invariant is checked after every event, and at the end, with all faults
 // gone, a leader must be found and everybody must agree with it.
 func TestRulesSimulation(t *testing.T) {
-	seeds := *simulationSeeds
-	if testing.Short() {
-		seeds /= 10
-	}
+	seeds := scale(*simulationSeeds)
 	var done statistics
 	for seed := *simulationFirst; seed < *simulationFirst+seeds; seed++ {
 		failures := simulate(seed, &done, nil)

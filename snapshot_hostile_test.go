@@ -1,8 +1,6 @@
 package raft
 
 import (
-	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -51,14 +49,6 @@ func (f snapshotFile) piece(leader string, term uint64) *SnapshotRecoveryRequest
 	}
 }
 
-// stateOf is what a journal of those entries saves.
-func stateOf(entries ...journalEntry) (b []byte) {
-	for _, e := range entries {
-		b = fmt.Appendf(b, "%d %d %q\n", e.index, e.term, e.value)
-	}
-	return b
-}
-
 // lonely stops all servers of a cluster but s2, which from now on hears only what
 // the test says in the name of s1.
 func lonely(c *clusterTest) *server {
@@ -74,7 +64,7 @@ func lonely(c *clusterTest) *server {
 func (c *clusterTest) fileFor(s *server, label snapshot.Label) snapshotFile {
 	meta, err := encodeClusterState(&clusterState{configuration: s.now().configuration}, s.ClusterID())
 	require.NoError(c.t, err)
-	state := stateOf(append(c.journal(s.name).entries(), journalEntry{label.Index, label.Term, "sent"})...)
+	state := writeJournal(append(c.journal(s.name).entries(), journalEntry{label.Index, label.Term, "sent"}))
 	return newSnapshotFile(c.t, snapshot.Header{Label: label, ClusterID: s.ClusterID(), ID: label.Index, Meta: meta}, state)
 }
 
@@ -116,7 +106,7 @@ func TestSnapshotReplacedBeforeItIsRestored(t *testing.T) {
 		close(free)
 		c.within(testElection, "the second snapshot to be restored", func() bool { return s.Status().LastApplied == 200 })
 		require.NoError(t, s.Err())
-		require.True(t, bytes.Contains(stateOf(c.journal("s2").entries()...), []byte("200 50")))
+		require.Contains(t, c.journal("s2").entries(), journalEntry{200, 50, "sent"})
 	})
 }
 
@@ -181,7 +171,7 @@ func TestSnapshotWaitsForTheTermItCameIn(t *testing.T) {
 			}
 			return nil
 		})
-		state := stateOf(append(c.journal("s2").entries(), journalEntry{100, 50, "sent"})...)
+		state := writeJournal(append(c.journal("s2").entries(), journalEntry{100, 50, "sent"}))
 		answered := make(chan *SnapshotRecoveryResponse, 1)
 		go func() {
 			answered <- s.SnapshotRecoveryRequest(&SnapshotRecoveryRequest{LeaderName: "s1", Term: 50, LastIndex: 100, LastTerm: 50, State: state})

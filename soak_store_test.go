@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,8 +43,12 @@ func soakValue(client, serial uint64) []byte {
 		n += 1000
 	}
 	value := make([]byte, n)
-	for i := range value {
+	const period = 256 // of i*31 as a byte
+	for i := range value[:min(n, period)] {
 		value[i] = byte(uint64(i)*31 + client + serial)
+	}
+	for have := period; have < n; have *= 2 {
+		copy(value[have:], value[:have])
 	}
 	return value
 }
@@ -130,7 +135,7 @@ type soakStore struct {
 // apply checks that this server applies what every other one did.
 func (s *soakStore) apply(ctx Context, c *soakCommand) (interface{}, error) {
 	s.slow.pass()
-	if !slices.Equal(c.value, soakValue(c.client, c.serial)) {
+	if !bytes.Equal(c.value, soakValue(c.client, c.serial)) {
 		s.oracle.run.violated("%s: the value of %d/%d at %d is not what was sent", s.name, c.client, c.serial, ctx.CurrentIndex())
 	}
 	o := s.oracle
@@ -169,10 +174,14 @@ func soakState(last soakApplied, pos int) []byte {
 	if pos%7 == 3 {
 		n += 5 << 19
 	}
-	seed := last.hash
-	for range n / 8 {
-		seed = seed*6364136223846793005 + 1442695040888963407
-		b = binary.LittleEndian.AppendUint64(b, seed)
+	b = slices.Grow(b, n)
+	block := make([]byte, 0, 4<<10)
+	for seed := last.hash; len(block) < cap(block); seed = seed*6364136223846793005 + 1442695040888963407 {
+		block = binary.LittleEndian.AppendUint64(block, seed)
+	}
+	for ; n > 0; n -= len(block) {
+		binary.LittleEndian.PutUint64(block, uint64(n)) // no two are equal
+		b = append(b, block[:min(n, len(block))]...)
 	}
 	return b
 }
@@ -199,7 +208,7 @@ func (s *soakStore) Recovery(state []byte) error {
 	}
 	last := soakApplied{fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]}
 	pos, o := int(fields[0]), s.oracle
-	whole := slices.Equal(state, soakState(last, pos))
+	whole := bytes.Equal(state, soakState(last, pos))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {

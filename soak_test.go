@@ -342,6 +342,10 @@ func soakSeeds(t *testing.T, count int) []uint64 {
 // TestSoakShort soaks clusters in fake time: a few seeds, or as many as SEEDS
 // says (SEEDS=1000, or SEEDS=5000-1000 for a thousand from 5000 on).
 func TestSoakShort(t *testing.T) {
+	length := 60 * DefaultElectionTimeout
+	if raceDetector { // under which TestSoak does more of this
+		length /= 4
+	}
 	for _, seed := range soakSeeds(t, 4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -349,7 +353,7 @@ func TestSoakShort(t *testing.T) {
 				r.joins = int(seed % 3)
 				fleet := newMemoryFleet(r, []int{3, 3, 3, 5}[seed%4])
 				r.fleet = fleet
-				t.Log(r.soak(60*r.election, r.election/10, slices.Concat(soakFaults(), memoryFaults(fleet))))
+				t.Log(r.soak(length, r.election/10, slices.Concat(soakFaults(), memoryFaults(fleet))))
 			})
 		})
 	}
