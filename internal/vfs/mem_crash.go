@@ -228,7 +228,8 @@ func (f *frozen) buildFile(keep subset) *memFile {
 			size = c.Offset
 		}
 	}
-	left := content{f.file.durable.bytes, true}
+	left := f.file.durable
+	left.shared = true
 	if size != left.size() {
 		left.resize(size)
 	}

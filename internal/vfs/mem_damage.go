@@ -130,7 +130,7 @@ func (m *Mem) edit(name string, change func([]byte) ([]byte, error)) error {
 	if err != nil {
 		return err
 	}
-	f.data = content{b, true}
+	f.data = content{bytes: b, used: int64(len(b)), shared: true}
 	f.durable = f.data
 	f.dirty, f.sizes = nil, nil
 	f.written = nil

@@ -43,9 +43,13 @@ type sizing struct {
 
 // content is bytes that may be shared with other disks, which are copied before
 // they are changed. What lies between the length and the capacity of bytes that
-// are not shared is always zero.
+// are not shared is always zero, and so is what lies behind the first used ones of
+// all: a log fills its files with zeros, ahead. Memory that was never used is zero
+// anyhow, and stays unused, because the first touch of a page costs the most, and
+// many times that under the race detector.
 type content struct {
 	bytes  []byte
+	used   int64
 	shared bool
 }
 
@@ -64,16 +68,30 @@ func (c *content) own(size int64) {
 	if !c.shared {
 		room *= 2
 	}
-	bigger := content{bytes: make([]byte, len(c.bytes), room)}
-	for at := 0; at < len(c.bytes); at += len(zeros) {
-		bigger.put(c.bytes[at:min(at+len(zeros), len(c.bytes))], int64(at))
-	}
-	*c = bigger
+	bigger := make([]byte, len(c.bytes), room)
+	copy(bigger, c.bytes[:c.used])
+	c.bytes, c.shared = bigger, false
 }
 
-// zeros is what a disk holds most of: a log fills its files with it, ahead. Memory
-// that was never used has it already, and is best left so: the first touch of a
-// page costs more than to compare it, and under the race detector very much more.
+// resize cuts the content, or extends it with zeros.
+func (c *content) resize(size int64) {
+	c.own(size)
+	if size < c.used {
+		clear(c.bytes[size:c.used])
+		c.used = size
+	}
+	c.bytes = c.bytes[:size]
+}
+
+// put writes bytes at a place, as far as the content reaches.
+func (c *content) put(b []byte, off int64) {
+	if off < c.used || off < c.size() && !allZero(b) {
+		c.own(0)
+		n := copy(c.bytes[off:], b)
+		c.used = max(c.used, off+int64(n))
+	}
+}
+
 var zeros [4 << 10]byte
 
 func allZero(b []byte) bool {
@@ -84,27 +102,6 @@ func allZero(b []byte) bool {
 		b = b[len(zeros):]
 	}
 	return bytes.Equal(b, zeros[:len(b)])
-}
-
-// resize cuts the content, or extends it with zeros.
-func (c *content) resize(size int64) {
-	c.own(size)
-	if size < int64(len(c.bytes)) {
-		clear(c.bytes[size:])
-	}
-	c.bytes = c.bytes[:size]
-}
-
-// put writes bytes at a place, as far as the content reaches.
-func (c *content) put(b []byte, off int64) {
-	if off >= int64(len(c.bytes)) {
-		return
-	}
-	b = b[:min(int64(len(b)), int64(len(c.bytes))-off)]
-	if !bytes.Equal(b, c.bytes[off:off+int64(len(b))]) {
-		c.own(0)
-		copy(c.bytes[off:], b)
-	}
 }
 
 func (c *content) size() int64 { return int64(len(c.bytes)) }
@@ -161,14 +158,10 @@ func (f *memFile) touch(c *clock, from, to int64) {
 		f.dirty = make(map[int64][]version)
 	}
 	first, last := from/SectorSize, (to-1)/SectorSize
-	var now []byte // what the file has of them
-	if start := first * SectorSize; start < f.data.size() {
-		now = f.data.bytes[start:min((last+1)*SectorSize, f.data.size())]
-	}
 	var image []byte // nil: zeros
-	if !allZero(now) {
+	if start := first * SectorSize; start < f.data.used {
 		image = make([]byte, (last-first+1)*SectorSize)
-		copy(image, now)
+		copy(image, f.data.bytes[start:f.data.used])
 	}
 	for s := first; s <= last; s++ {
 		v := version{at: c.tick(), bytes: zeros[:SectorSize:SectorSize], whole: to - from}
