@@ -66,7 +66,7 @@ func volume(short, ci, long int) int {
 // under the race detector, which one goroutine has little to tell.
 func scale(n uint64) uint64 {
 	if testing.Short() || raceDetector {
-		return max(n/10, 2)
+		return min(n, max(n/10, 2))
 	}
 	return n
 }

@@ -59,7 +59,7 @@ func (f *diskFault) failing(p *path, run *pathRun, call int) (hit vfs.Op, err er
 // reported and says what it is, an error of a sync is final, what was promised stays,
 // and a store that is opened again shows what is there for good.
 func TestErrorAtEveryCall(t *testing.T) {
-	sample := volume(4, 1, 1)
+	sample := oneOf(4, 1, 1)
 	for i, path := range paths {
 		for j, fault := range diskFaults {
 			if (i+j)%sample != 0 {

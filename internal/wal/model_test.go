@@ -104,6 +104,10 @@ func TestFault102_EveryOrderOfFive(t *testing.T) {
 	if os.Getenv("STORAGE") == "" {
 		steps = steps[:4]
 	}
+	longest := 5
+	if raceDetector {
+		longest = 4
+	}
 	base, want := filled(t, 1024, 12, 90)
 	orders := 0
 	var extend func(order []historyStep)
@@ -122,7 +126,7 @@ func TestFault102_EveryOrderOfFive(t *testing.T) {
 			h.reopen()
 		}
 		for _, step := range steps {
-			if len(order) < 5 {
+			if len(order) < longest {
 				extend(append(order[:len(order):len(order)], step))
 			}
 		}

@@ -21,7 +21,7 @@ func TestFault099_FullAtEverySector(t *testing.T) {
 		{"names take space", vfs.Quota{Entries: true}},
 		{"overwriting is copied", vfs.Quota{Entries: true, CopyOnWrite: true}},
 	}
-	sample := volume(3, 1, 1)
+	sample := oneOf(3, 1, 1)
 	for i, path := range paths {
 		for j, kind := range kinds {
 			if (i+j)%sample != 0 {
