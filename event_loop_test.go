@@ -214,3 +214,29 @@ func TestLoopCampaignsWithClusterButNoLog(t *testing.T) {
 	require.Zero(t, l.raft.log.end)
 	require.True(t, l.mayCampaign())
 }
+
+// A join that changes nothing is answered when the leader has shown that it is one: it
+// may have slept while others removed the member, itself even (simulation, seed 208).
+func TestJoinOfAMemberIsConfirmed(t *testing.T) {
+	for _, name := range []string{"a", "b"} {
+		inLeading(t, 2, func(t *testing.T, h *handLoop) {
+			join := func() *change {
+				c := newJoin(name, h.raft.configuration().find(name).connectionString)
+				c.asked = true
+				h.inbox.put(control(func(l *eventLoop) { l.request(c) }))
+				h.turn(h.decideLeading)
+				h.carryOut()
+				require.Empty(t, c.done, "answered by one server alone")
+				return c
+			}
+			confirmed := join()
+			h.acknowledge("c", 2, 2, h.raft.log.end)
+			h.turn(h.decideLeading)
+			require.NoError(t, <-confirmed.done)
+			deposed := join()
+			h.voteAsked(9)
+			h.step()
+			requireUnknown(t, <-deposed.done)
+		})
+	}
+}

@@ -17,9 +17,12 @@ type office struct {
 	batches  []uint64  // the last entry of each batch of proposals under way
 	changes  []*change // asked for and not yet appended, in the order of asking
 	current  *change   // appended and not yet committed
-	departed []departed
-	joined   map[string]bool // members that AddPeer named although they were members
-	leaving  bool            // the configuration in force has this server's vote no more
+	// confirming are changes that change nothing, each with an entry that shows, when
+	// it is committed, that the leader was still one.
+	confirming []*change
+	departed   []departed
+	joined     map[string]bool // members that AddPeer named although they were members
+	leaving    bool            // the configuration in force has this server's vote no more
 }
 
 // ack is what a follower answered to a sender of this server.
@@ -130,6 +133,9 @@ func (l *eventLoop) leaveOffice() {
 	}
 	if o.current != nil {
 		o.current.fail(begun, ErrOutcomeUnknown)
+	}
+	for _, c := range o.confirming {
+		c.fail(begun, ErrOutcomeUnknown)
 	}
 	for _, c := range o.changes {
 		c.fail(waiting, ErrNotApplied)

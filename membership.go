@@ -81,6 +81,9 @@ func (l *eventLoop) change() {
 		l.settled = append(l.settled, o.current)
 		o.current = nil
 	}
+	for len(o.confirming) > 0 && o.confirming[0].index <= r.commitIndex {
+		l.settled, o.confirming = append(l.settled, o.confirming[0]), o.confirming[1:]
+	}
 	for r.mayConfigure(o.start) && !l.stopping() {
 		switch {
 		case o.leaving:
@@ -119,6 +122,12 @@ func (l *eventLoop) carryOut(c *change) bool {
 		c.fail(peerNotFound(c.name), ErrNotApplied)
 	case err != nil:
 		c.fail(err, ErrNotApplied)
+	case after == before && c.asked:
+		// So this leader believes. Whether it still is one, and the member one of the
+		// others' members, shows when the next entry is committed.
+		o.joined[c.name] = true
+		c.index = l.append(nopRecord()).index
+		o.confirming = append(o.confirming, c)
 	case after == before:
 		o.joined[c.name] = true
 		c.done <- nil

@@ -236,6 +236,10 @@ func (r *run) start(l *eventLoop) {
 func (l *eventLoop) end() {
 	l.inbox.close()
 	l.yield("end")
+	// Who is told that the server has stopped finds it stopped.
+	l.raft.leader = ""
+	l.raft.role = Stopped
+	l.publish()
 	l.applier.ranges.close()
 	l.proposals.close()
 	for _, p := range append(l.gathered[l.dealt:], l.proposals.take(nil)...) {
@@ -250,9 +254,6 @@ func (l *eventLoop) end() {
 	for _, t := range l.expiries {
 		t.Stop()
 	}
-	l.raft.leader = ""
-	l.raft.role = Stopped
-	l.publish()
 	l.want().flush = true
 	l.send(l.raft.commitIndex)
 	l.orders.close()
