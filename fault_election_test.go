@@ -71,7 +71,7 @@ func TestFault024_ServersStartedTogetherElect(t *testing.T) {
 	rounds := map[uint64]int{}
 	for seed := range uint64(5) {
 		inRunningCluster(t, 5, ClusterOptions{Seed: seed}, func(c *clusterTest) {
-			for range 10 {
+			for range scale(10) {
 				before := c.leader().Term()
 				for _, name := range c.Names() {
 					c.Stop(name)

@@ -224,7 +224,7 @@ func TestFault108_CrashesFenceNobody(t *testing.T) {
 	for form, options := range transports {
 		t.Run(form, func(t *testing.T) {
 			options.SyncDelay = 500 * time.Microsecond
-			for seed := range uint64(4) {
+			for seed := range scale(4) {
 				options.Seed = seed
 				inRunningCluster(t, 3, options, func(c *clusterTest) {
 					c.Network().SetDuplicates(0.3)

@@ -69,7 +69,7 @@ func TestFault109_SlowDiskOfOneFollower(t *testing.T) {
 					slices.Sort(took)
 					return took[len(took)*99/100]
 				}
-				baseline := timed(4)
+				baseline := timed(int(scale(4)))
 				c.syncTakes(slow, time.Second)
 				require.LessOrEqual(c.t, timed(volume(4, 240, 1200)), baseline*6/5)
 				status := c.Server(slow).Status()
@@ -91,7 +91,7 @@ func TestFault109_SlowDiskOfOneFollower(t *testing.T) {
 				c.converge()
 				require.Equal(c.t, leader, c.Leader())
 				require.Equal(c.t, term, leader.Term(), "nobody stood for election")
-				require.LessOrEqual(c.t, timed(4), baseline*6/5)
+				require.LessOrEqual(c.t, timed(int(scale(4))), baseline*6/5)
 				c.converge()
 			})
 		})

@@ -221,7 +221,10 @@ func TestWholeStateRecovery(t *testing.T) {
 // TestStreamedStateEndToEnd: a state that no server holds twice, from a view over a
 // file and a transfer to a machine that reads it piece by piece.
 func TestStreamedStateEndToEnd(t *testing.T) {
-	const ballast = 40 << 20
+	ballast := 40 << 20
+	if raceDetector {
+		ballast = 8 << 20
+	}
 	inCluster(t, 2, ClusterOptions{}, func(c *clusterTest) {
 		var last *streamJournal
 		c.streamed(0, nil)
@@ -229,7 +232,7 @@ func TestStreamedStateEndToEnd(t *testing.T) {
 		c.machine = func(j *journal) StateMachine {
 			last = plain(j).(*streamJournal)
 			if j.name == "s1" {
-				last.ballast = ballast
+				last.ballast = int64(ballast)
 			}
 			return last
 		}

@@ -143,7 +143,7 @@ func TestFault085_LateAndDuplicateSnapshots(t *testing.T) {
 // TestFault085_DuplicatedTransfer: each message of a transfer arrives twice, the
 // second time late.
 func TestFault085_DuplicatedTransfer(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range scale(5) {
 		prepare := func(c *clusterTest) { c.streamed(3<<20, nil) }
 		inBehind(t, ClusterOptions{Seed: seed}, prepare, func(c *clusterTest, _, behind, _ string) {
 			c.Delay(0, 2*DefaultHeartbeatInterval/3)

@@ -281,7 +281,7 @@ func TestFault099_FullDiskOfAReceiver(t *testing.T) {
 					return syscall.ENOSPC
 				})
 				c.Heal()
-				c.pass(20 * testElection)
+				c.pass(time.Duration(max(5, scale(20))) * testElection)
 				server := c.Server(behind)
 				require.NoError(t, server.Err())
 				require.Equal(t, leader, server.Leader())

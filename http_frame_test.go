@@ -88,7 +88,7 @@ func eachFlip(b []byte, f func(bit int, b []byte)) {
 
 func TestFramesRoundTrip(t *testing.T) {
 	var wire []byte
-	sizes := []int{-1, 0, 1, 100, frameBufferSize, frameGrant - 100, frameGrant, frameGrant + 1, -1, 1 << 20, 3 << 20, 10}
+	sizes := []int{-1, 0, 1, 100, frameBufferSize, frameGrant - 100, frameGrant, frameGrant + 1, -1, 1 << 20, int(scale(3 << 20)), 10}
 	for i, size := range sizes {
 		wire = append(wire, requestFrame(wireRequest("n1", "n2", uint64(i), size))...)
 	}

@@ -267,7 +267,7 @@ func TestDecodeAcceptsAbsentAndUnknownFields(t *testing.T) {
 func TestEveryFlippedBitAndEveryCutIsDetected(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for _, typ := range messageTypes {
-		for range 5 {
+		for range scale(5) {
 			b := randomMessage(rng, typ).appendTo(nil)
 			m := typ.make()
 			require.NoError(t, m.parse(b))

@@ -344,7 +344,7 @@ func soakSeeds(t *testing.T, count int) []uint64 {
 func TestSoakShort(t *testing.T) {
 	length := 60 * DefaultElectionTimeout
 	if raceDetector { // under which TestSoak does more of this
-		length /= 3
+		length /= 4
 	}
 	for _, seed := range soakSeeds(t, 4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
