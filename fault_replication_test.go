@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/goraft/raft/internal/vfs"
@@ -153,7 +152,6 @@ func TestFault045_UnsyncedCopyOfTheLeaderDoesNotCount(t *testing.T) {
 		got := <-c.async(leader, &testCommand{"x"})
 		requireUnknown(t, got.err)
 		require.ErrorIs(t, leader.Err(), errDisk)
-		synctest.Wait() // the callers are told before the server has ended
 		require.False(t, leader.Running())
 		c.Heal()
 		c.within(5*testElection, "another leader", func() bool { return c.Leader() != nil })

@@ -57,6 +57,10 @@ func fillUp(t *testing.T, name string) {
 	require.NoError(t, f.Close())
 }
 
+// waitForFiles returns when a server that was stopped has closed all files: Stop
+// waits for a slow disk so long only.
+func waitForFiles(s Server) { s.(*server).lifecycle.run.Load().tasks.Wait() }
+
 type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
@@ -85,7 +89,10 @@ func TestFault099_ServerOnARealDiskWithoutAByteFree(t *testing.T) {
 		return err
 	}
 	start()
-	defer func() { server.Stop() }()
+	defer func() {
+		server.Stop()
+		server.(*server_).lifecycle.run.Load().tasks.Wait() // Stop waits for a slow disk so long only
+	}()
 	_, err := server.Do(&DefaultJoinCommand{Name: "s"})
 	require.NoError(t, err)
 	for i := range 20 {
