@@ -91,7 +91,7 @@ func TestFault099_ServerOnARealDiskWithoutAByteFree(t *testing.T) {
 	start()
 	defer func() {
 		server.Stop()
-		server.(*server_).lifecycle.run.Load().tasks.Wait() // Stop waits for a slow disk so long only
+		waitForFiles(server)
 	}()
 	_, err := server.Do(&DefaultJoinCommand{Name: "s"})
 	require.NoError(t, err)
