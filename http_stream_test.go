@@ -28,8 +28,13 @@ func TestStreamCarriesRequests(t *testing.T) {
 		responder.answerAppend(server.answer(req))
 		return nil
 	}
-	peer, transporter := mounted(t, server)
-	s := open(t, newFake("n1"), peer)
+	transporter := NewHTTPTransporter("/raft", patience)
+	transporter.StreamIdleTimeout = time.Minute // the largest takes its time on a busy machine
+	peer := mountedOn(t, transporter, server)
+	s, err := transporter.OpenAppendStream(t.Context(), newFake("n1"), peer)
+	if err != nil {
+		t.Fatal(err)
+	}
 	sizes := []int{-1, 0, 10, copyBelow, copyBelow + 1, frameGrant, -1, 1 << 20, 8 << 20, 1}
 	for i, size := range sizes {
 		if err := s.Send(wireRequest("n1", "n2", uint64(i), size)); err != nil {
