@@ -78,7 +78,7 @@
 // immutable, atomic, or in a queue.
 //
 //	goroutine       how many                      owns                              hears / tells
-//	loop            1                             protocol state, the log's tail    inbox / orders, views, ranges
+//	loop            1                             protocol state, the log's tail    inbox, proposals / orders, views, ranges
 //	log             1                             the write end of the log          orders / word of what is durable
 //	apply           1                             the state machine                 committed ranges / callers
 //	snapshot        1 while one is taken          the file that is written          / loop, TakeSnapshot

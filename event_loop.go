@@ -265,9 +265,8 @@ func (l *eventLoop) commit() committed {
 	return committed{index: commit, view: l.view()}
 }
 
-// apply gives the applier what has been committed. While
-// Apply is slow one range waits, the latest, so that no more of the log is held in
-// memory for it than the tail.
+// apply gives the applier what has been committed. While Apply is slow one range
+// waits, the latest, so that no more of the log is held in memory for it than the tail.
 func (l *eventLoop) apply(now committed) {
 	if now.index == 0 {
 		return

@@ -24,7 +24,7 @@ const (
 	frameGrant        = 64 << 10 // what a peer may make us allocate before it has sent anything
 	frameBufferSize   = 16 << 10
 	maxResponseFrames = framePrefixSize + maxFrameHeader
-	maxArenaBody      = 32 << 10 // larger ones have memory of their own
+	maxArenaBody      = ownChunkBytes - 1 // larger ones are chunks of the log by themselves
 )
 
 // Why a stream was refused, or ended.

@@ -122,15 +122,16 @@ func (l *eventLoop) carryOut(c *change) bool {
 		c.fail(peerNotFound(c.name), ErrNotApplied)
 	case err != nil:
 		c.fail(err, ErrNotApplied)
-	case after == before && c.asked:
-		// So this leader believes. Whether it still is one, and the member one of the
-		// others' members, shows when the next entry is committed.
-		o.joined[c.name] = true
-		c.index = l.append(nopRecord()).index
-		o.confirming = append(o.confirming, c)
 	case after == before:
 		o.joined[c.name] = true
-		c.done <- nil
+		if !c.asked {
+			c.done <- nil
+			break
+		}
+		// So this leader believes. Whether it still is one, and the member one of the
+		// others' members, shows when the next entry is committed.
+		c.index = l.append(nopRecord()).index
+		o.confirming = append(o.confirming, c)
 	default:
 		c.index = l.reform(after, c.cause, c.name)
 		o.current = c

@@ -90,7 +90,7 @@ func (s *server) propose(ctx context.Context, r *run, command Command) (interfac
 		return nil, failure(err, ErrNotApplied)
 	}
 	p.carry(record)
-	size := p.size
+	size := p.size // for then it is the loop's
 	if !r.proposals.put(p) {
 		p.release()
 		return nil, failure(StopError, ErrNotApplied)
