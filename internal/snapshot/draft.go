@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/goraft/raft/internal/vfs"
 )
@@ -125,19 +126,38 @@ func (d *draft) discard() error {
 	return errors.Join(err, d.store.fsys.Remove(d.name))
 }
 
-// write puts bytes into the file, and syncs it now and then.
+// write puts bytes into the file, a little at a time.
 func (d *draft) write(b []byte, off int64) error {
-	if err := d.stopped(); err != nil {
-		return err
+	for len(b) > 0 {
+		if err := d.stopped(); err != nil {
+			return err
+		}
+		n := min(int64(len(b)), d.store.syncEvery-d.unsynced)
+		if _, err := d.file.WriteAt(b[:n], off); err != nil {
+			return err
+		}
+		d.unsynced += n
+		if d.unsynced == d.store.syncEvery {
+			began := time.Now()
+			if err := d.sync(); err != nil {
+				return err
+			}
+			leaveDisk(time.Since(began))
+		}
+		b, off = b[n:], off+n
 	}
-	if _, err := d.file.WriteAt(b, off); err != nil {
-		return err
+	return nil
+}
+
+// Pauses shorter than minPause are not worth a timer. maxPause keeps a call whose
+// caller waits for an answer from taking much longer on a disk that is slow anyway.
+const minPause, maxPause = 100 * time.Microsecond, 20 * time.Millisecond
+
+// leaveDisk leaves the disk to others for as long as a sync has had it.
+func leaveDisk(took time.Duration) {
+	if took >= minPause {
+		<-time.After(min(took, maxPause)) // an Abort comes through soon enough
 	}
-	d.unsynced += int64(len(b))
-	if d.unsynced < d.store.syncEvery {
-		return nil
-	}
-	return d.sync()
 }
 
 func (d *draft) sync() error {

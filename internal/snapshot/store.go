@@ -19,9 +19,9 @@ import (
 	"github.com/goraft/raft/internal/vfs"
 )
 
-// defaultSyncEvery is how much is written to a file before it is synced: one sync
-// at the end would hold up the log, which is often on the same disk, for long.
-const defaultSyncEvery = 16 << 20
+// defaultSyncEvery is how much is written to a file before it is synced: the log,
+// which is often on the same disk, waits for as long as that takes.
+const defaultSyncEvery = 256 << 10
 
 // Info describes a snapshot's file.
 type Info struct {
