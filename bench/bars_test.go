@@ -32,6 +32,7 @@ func TestBars(t *testing.T) {
 	leads := func(ms float64) func(*load.Result) {
 		return func(r *load.Result) { r.Own = map[string]float64{"leader ms": ms} }
 	}
+	big := cell{load.Write, 3, 64 << 10, 64, 0}
 	short, idles, starts := common.after(1000), cell{load.Idle, 3, 128, 0, 0}, cell{load.Start, 1, 128, 0, 10_000_000}
 	leader, three := cell{load.Leader, 7, 128, 64, 0}, cell{load.Leader, 3, 128, 64, 0}
 	r := resultsOf(
@@ -40,6 +41,7 @@ func TestBars(t *testing.T) {
 		ran(1, ours, common, 500, with(15e6, 7, 704)),
 		ran(1, ours, stalled, 449),
 		ran(1, theFloor, one, 1000), ran(1, ours, one, 799),
+		ran(1, theFloor, big, 200), ran(1, growing, big, 100), ran(1, ours, big, 90),
 		ran(1, ours, short, 100, costs(10e3, 30<<20)), ran(1, ours, short.after(100_000), 81, costs(12e3, 60<<20)), ran(1, ours, short.after(10_000_000), 79, costs(12.1e3, 73<<20)),
 		ran(1, ours, leader, 100, leads(900)), ran(1, ours, three, 200, leads(600)), ran(1, ours, idles, 0, costs(11e6, 51<<20)), ran(1, ours, starts, 0),
 		ran(1, ours, snapshot.with(load.Write), 100, with(2e6, 0, 0)), ran(1, ours, snapshot, 100, with(5e6, 0, 0)),
@@ -51,6 +53,8 @@ func TestBars(t *testing.T) {
 	}{
 		{share, common, "0.50 | 0.50..0.50 | ≥ 0.50 | yes |"},
 		{share, one, "0.80 | 0.80..0.80 | ≥ 0.80 | NO |"},
+		{share, big, "0.45 | 0.45..0.45 | ≥ 0.70 | NO |"},
+		{grown, big, "0.90 | 0.90..0.90 | ≥ 0.80 | yes |"},
 		{multiple, common, "2.00 | 2.00..2.00 | ≥ 2.50 | NO |"},
 		{latency, common, "1.50 | 1.50..1.50 | ≤ 1.50 | yes |"},
 		{"allocations beyond", common, "4.00 | 4.00..4.00 | ≤ 4.00 | yes |"},
@@ -73,7 +77,7 @@ func TestBars(t *testing.T) {
 	}
 	var text strings.Builder
 	r.judge(&text)
-	if want := "8 hold, 9 do not, 43 were not measured."; !strings.Contains(text.String(), want) {
+	if want := "9 hold, 10 do not, 46 were not measured."; !strings.Contains(text.String(), want) {
 		t.Errorf("the sum is not %q:\n%s", want, text.String())
 	}
 }

@@ -14,6 +14,7 @@ import (
 const (
 	ours     = "ours"
 	theFloor = "floor"
+	growing  = "floor-grow" // the floor with files that grow, as logs do
 )
 
 // system is a program around load.Main.
@@ -21,14 +22,16 @@ type system struct {
 	name string
 	dir  string // its package, below the root
 	peer bool   // a module of its own, outside the workspace
+	args []string
 }
 
 var systems = []system{
-	{ours, "bench/ours", false},
-	{theFloor, "bench/floor", false},
-	{"hashicorp", "bench/peers/hashicorp", true},
-	{"etcd", "bench/peers/etcd", true},
-	{"dragonboat", "bench/peers/dragonboat", true},
+	{ours, "bench/ours", false, nil},
+	{theFloor, "bench/floor", false, nil},
+	{growing, "bench/floor", false, []string{"-grow"}},
+	{"hashicorp", "bench/peers/hashicorp", true, nil},
+	{"etcd", "bench/peers/etcd", true, nil},
+	{"dragonboat", "bench/peers/dragonboat", true, nil},
 }
 
 func names() (all []string) {
@@ -64,10 +67,10 @@ func sourceRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(strings.TrimSpace(string(out))), nil
 }
 
-// build makes the programs, and returns their files by the systems' names. A peer
-// that does not build is noted and left out.
-func build(ctx context.Context, root string, wanted []string) (programs map[string]string, notes []string, err error) {
-	programs = make(map[string]string)
+// build makes the programs, and returns by the systems' names how they are called. A
+// peer that does not build is noted and left out.
+func build(ctx context.Context, root string, wanted []string) (programs map[string][]string, notes []string, err error) {
+	programs = make(map[string][]string)
 	for _, s := range systems {
 		if !slices.Contains(wanted, s.name) {
 			continue
@@ -83,7 +86,7 @@ func build(ctx context.Context, root string, wanted []string) (programs map[stri
 		out, err := cmd.CombinedOutput()
 		switch {
 		case err == nil:
-			programs[s.name] = program
+			programs[s.name] = append([]string{program}, s.args...)
 		case s.peer && ctx.Err() == nil:
 			notes = append(notes, fmt.Sprintf("%s is left out: it does not build: %v %s", s.name, err, lastLine(out)))
 			fmt.Fprintln(os.Stderr, notes[len(notes)-1])

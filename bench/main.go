@@ -99,7 +99,7 @@ func bench(ctx context.Context, o *options) error {
 		return err
 	}
 	for _, system := range p.systems() {
-		if programs[system] == "" {
+		if programs[system] == nil {
 			p.leaveOut(system)
 		}
 	}
@@ -138,7 +138,7 @@ func dataDir(inside string) (string, error) {
 }
 
 // runAll runs the plan, and keeps a line per run while it does so.
-func runAll(ctx context.Context, p *plan, programs map[string]string, data, out string, about []string) (r *results, err error) {
+func runAll(ctx context.Context, p *plan, programs map[string][]string, data, out string, about []string) (r *results, err error) {
 	lines, err := createCSV(filepath.Join(out, "runs.csv"), about)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ const (
 var colors = []color.Color{
 	color.RGBA{R: 0xd0, G: 0x21, B: 0x2f, A: 255}, // ours, and the smallest size
 	color.RGBA{R: 0x55, G: 0x55, B: 0x55, A: 255},
+	color.RGBA{R: 0x99, G: 0x99, B: 0x99, A: 255},
 	color.RGBA{R: 0x1f, G: 0x77, B: 0xb4, A: 255},
 	color.RGBA{R: 0x2c, G: 0x9a, B: 0x3f, A: 255},
 	color.RGBA{R: 0xe0, G: 0x8a, B: 0x1e, A: 255},

@@ -177,6 +177,7 @@ var plans = []plan{
 		blocks: []block{
 			every(own, []string{load.Write}, []int{3, 5}, []int{16, 128, 1 << 10, 64 << 10}, counts),
 			every(peers(), []string{load.Write}, []int{3}, []int{128}, counts),
+			every([]string{growing}, []string{load.Write}, []int{3}, []int{64 << 10}, counts),
 			every(own, []string{load.Stalled}, []int{3}, []int{128}, []int{64, 1024}),
 			snapshot, leading, idle,
 		},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -98,7 +99,7 @@ func (c *conductor) one(ctx context.Context, round int, system string, at cell) 
 
 // measure runs a program in a directory of its own, which it empties afterwards:
 // the next one must not pay for what this one left to the kernel to write.
-func measure(ctx context.Context, program, data string, at cell, p *plan, failures io.Writer) (result load.Result, err error) {
+func measure(ctx context.Context, program []string, data string, at cell, p *plan, failures io.Writer) (result load.Result, err error) {
 	dir, err := os.MkdirTemp(data, "run-")
 	if err != nil {
 		return result, err
@@ -112,7 +113,7 @@ func measure(ctx context.Context, program, data string, at cell, p *plan, failur
 	defer cancel()
 	var stdout bytes.Buffer
 	var stderr tail
-	cmd := exec.CommandContext(limited, program, arguments(at, p, dir)...)
+	cmd := exec.CommandContext(limited, program[0], slices.Concat(program[1:], arguments(at, p, dir))...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintf(failures, "== %s: %v\n%s\n", strings.Join(cmd.Args, " "), err, stderr.kept)

@@ -24,7 +24,7 @@ func measureStandIn(t *testing.T, does string, at cell) (load.Result, string, er
 	data := t.TempDir()
 	var failures bytes.Buffer
 	p := &plan{warmup: 10 * time.Millisecond, window: 20 * time.Millisecond}
-	result, err := measure(context.Background(), program, data, at, p, &failures)
+	result, err := measure(context.Background(), []string{program}, data, at, p, &failures)
 	if left, e := os.ReadDir(data); e != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, e)
 	}
@@ -133,7 +133,7 @@ func TestRoundsAreInterleaved(t *testing.T) {
 }
 
 func TestRunsThatFailDoNotEndThePlan(t *testing.T) {
-	p := chosen(t, options{plan: "grid", rounds: 3, choice: block{systems: names(), workloads: []string{load.Stalled}}})
+	p := chosen(t, options{plan: "grid", rounds: 3, choice: block{systems: slices.Concat(own, peers()), workloads: []string{load.Stalled}}})
 	asked := make(map[string]int)
 	runs, notes := conducted(t, p, func(system string, at cell) (load.Result, error) {
 		asked[system]++

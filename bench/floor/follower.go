@@ -16,14 +16,14 @@ import (
 // headerSize is the length and the sequence in front of a batch.
 const headerSize = 12
 
-// minFileSize is what every server has allocated at least; it is written round and
-// round.
+// minFileSize is what every server has allocated at least, and overwrites round and
+// round, unless files are to grow.
 const minFileSize = 64 << 20
 
 // disk is one server's file.
 type disk struct {
 	file *os.File
-	size int64
+	size int64 // it is written round and round, unless this is 0
 	at   int64
 }
 
@@ -43,7 +43,7 @@ func newDisk(dir string, server int, size int64) (*disk, error) {
 
 // append writes the bytes, and returns when they are durable.
 func (d *disk) append(b []byte) error {
-	if d.at+int64(len(b)) > d.size {
+	if d.size > 0 && d.at+int64(len(b)) > d.size {
 		d.at = 0
 	}
 	if _, err := d.file.WriteAt(b, d.at); err != nil {

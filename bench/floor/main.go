@@ -3,13 +3,16 @@
 // goes over one TCP hop to the other servers, which do the same and answer, and
 // tells the clients when a majority has it. Two batches are in flight. There is no
 // index, no term, no checksum, and nothing is applied: it is no system, but what a
-// system can be measured against.
+// system can be measured against. With -grow the files grow instead, as those of a log
+// that keeps what it has been given: disks and file systems take new space slower than
+// they overwrite.
 package main
 
 import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +21,8 @@ import (
 
 // inFlight is how many batches are under way at once.
 const inFlight = 2
+
+var grow = flag.Bool("grow", false, "write new space instead of the same again and again")
 
 func main() { load.Main(start) }
 
@@ -65,6 +70,9 @@ func start(c load.Config) (_ load.System, err error) {
 	}
 	l.next = l.empty()
 	fileSize := int64(max(minFileSize, 2*c.Clients*c.Size)) // all clients may be in one batch
+	if *grow {
+		fileSize = 0
+	}
 	if l.own, err = newDisk(c.Dir, 0, fileSize); err != nil {
 		return nil, err
 	}
