@@ -42,7 +42,8 @@
 //	               configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go history.go intents.go
 //	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
-//	               leaving.go transfer.go promises.go published.go peer.go link.go log_writer.go applier.go tasks.go
+//	               leaving.go transfer.go promises.go published.go peer.go link.go log_writer.go applier.go
+//	               tasks.go courtesy.go
 //	the snapshots  snapshot_take.go snapshot_load.go snapshot_send.go snapshotting.go retention.go
 //	the log        log.go log_entry.go proposal.go, over internal/wal and internal/snapshot over
 //	               internal/vfs
@@ -58,9 +59,10 @@
 //
 //  1. Do encodes the command once, as a record of the log with its place left
 //     open, and puts a pooled proposal into a queue of the event loop's.
-//  2. The loop takes all that waits, unless two batches are under way already (then
-//     more of them gather), gives each record its index, term and checksum, and
-//     stages them in an append-only chunk of memory.
+//  2. The loop takes all that waits, and what callers add that are ready to run,
+//     unless two batches are under way already (then more of them gather), gives
+//     each record its index, term and checksum, and stages them in an append-only
+//     chunk of memory.
 //  3. The bytes go to the log writer, which makes one write and one sync of all
 //     the turns that gathered meanwhile, and at the same time, as part of an
 //     immutable view of the term, to the peers' goroutines.
@@ -89,7 +91,6 @@
 //	connect:name    1 while a stream is opened    nothing                           / the peer's goroutine
 //	call            at most 4 per peer            nothing                           the transporter / loop or peer
 //	events          1 while events wait           the delivery of events            the dispatcher's queue / listeners
-//	allocate        1 while a segment is made     nothing                           / the log's next segment
 //	the transport's per connection                the connection                    / inbox; answers in an outbox
 //
 // Stop waits for all of them, except for those that the application itself

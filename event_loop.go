@@ -58,6 +58,7 @@ type eventLoop struct {
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	covering    covering                 // a snapshot of this server that waits for the log
 	taken       []any                    // scratch of turn
+	courtesy    courtesy                 // to callers
 	observed    observed
 }
 

@@ -115,7 +115,7 @@ func TestFault099_StaysWhereTheOthersAreNoMajority(t *testing.T) {
 			_, err := leader.Do(&testCommand{"refused"})
 			require.ErrorIs(t, err, ErrNoSpace)
 			free()
-			c.pass(maxFullRetry)
+			c.pass(testElection)
 			require.NoError(t, (<-staged).err)
 		})
 	}

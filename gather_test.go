@@ -2,8 +2,11 @@ package raft
 
 import (
 	"errors"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -91,4 +94,87 @@ func TestFault124_RefusedWhileBatchesAreUnderWay(t *testing.T) {
 		h.turn(h.decideLeading)
 		require.ErrorIs(t, outcomeOf(p), ErrOverloaded)
 	})
+}
+
+// onOneProcessor makes what runs when a matter of who is ready only.
+func onOneProcessor(t *testing.T) {
+	before := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
+// Callers that are ready to run come into the batch of the first one.
+func TestGatherLingersForCallers(t *testing.T) {
+	onOneProcessor(t)
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		before := h.raft.log.end
+		h.stage()
+		for range 100 {
+			go h.stage()
+		}
+		h.turn(h.decideLeading)
+		require.Equal(t, []uint64{before + 101}, h.office.batches)
+	})
+}
+
+// A caller that comes back at once, again and again, holds nobody up.
+func TestGatherLingersNotForLong(t *testing.T) {
+	onOneProcessor(t)
+	inLeading(t, 2, func(t *testing.T, h *handLoop) {
+		before, over := h.raft.log.end, make(chan struct{})
+		h.stage()
+		go func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					h.stage()
+					runtime.Gosched()
+				}
+			}
+		}()
+		h.turn(h.decideLeading)
+		close(over)
+		require.Len(t, h.office.batches, 1)
+		require.LessOrEqual(t, h.office.batches[0], before+1+2*lingerRounds)
+	})
+}
+
+// A goroutine that computes brings no callers: who has waited for it does not do so
+// again soon.
+func TestCourtesyHasAnEnd(t *testing.T) {
+	onOneProcessor(t)
+	var over atomic.Bool
+	computes := make(chan struct{})
+	defer func() {
+		over.Store(true)
+		<-computes
+	}()
+	go func() {
+		defer close(computes)
+		for !over.Load() {
+		}
+	}()
+	begun := time.Now()
+	l := &eventLoop{run: &run{}}
+	for l.courtesy.next.IsZero() {
+		l.linger() // now and then it is handed back at once
+	}
+	require.GreaterOrEqual(t, l.courtesy.next.Sub(begun), (1+leastCourtesyPause)*lingerFor)
+	var c courtesy
+	for c.next.IsZero() {
+		_, ok := c.extend()
+		require.True(t, ok)
+	}
+	require.GreaterOrEqual(t, c.next.Sub(begun), (1+leastCourtesyPause)*longCourtesy)
+	c.next = time.Now().Add(time.Hour)
+	_, ok := c.extend()
+	require.False(t, ok)
+	// One after the other, pauses become longer, up to a point.
+	for _, pause := range []time.Duration{8, 16, 32, 64, 64} {
+		before := time.Now()
+		c.rue(time.Second)
+		require.GreaterOrEqual(t, c.next.Sub(before), pause*time.Second)
+		require.Equal(t, pause, c.pause)
+	}
 }

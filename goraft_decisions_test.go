@@ -313,13 +313,10 @@ func TestDecision04_EveryMethodFromAListener(t *testing.T) {
 				require.NoError(t, c.Bootstrap(c.ctx))
 				server := c.Server("s2")
 				if eventType != CommitEventType { // there must be a change to hear of
-					c.pass(testElection)
-					for _, name := range c.Names() {
-						if server.State() != Leader {
-							require.NoError(t, c.Restart(name))
-							break
-						}
-					}
+					require.NoError(t, c.WaitForConverged(c.ctx))
+					c.Isolate("s2")
+					c.within(5*testElection, "s2 to be alone", func() bool { return server.State() == Candidate })
+					c.Heal()
 				}
 				_, _ = c.Do(c.ctx, &testCommand{"x"}) // s2 may stop under it
 				select {

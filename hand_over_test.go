@@ -14,10 +14,11 @@ func TestHandOverIsNothing(t *testing.T) {
 	require.Zero(t, unsafe.Sizeof(yielding{}))
 	require.Equal(t, unsafe.Sizeof(struct {
 		ready chan struct{}
+		over  bool
 		mu    struct {
-			lock   [8]byte
-			items  []int
-			closed bool
+			lock  [8]byte
+			items []int
+			told  bool
 		}
 	}{}), unsafe.Sizeof(queue[int]{}))
 	require.Equal(t, yielding{}, yielding{}.of("anything"))

@@ -14,6 +14,7 @@ type queue[T any] struct {
 	mu    struct {
 		sync.Mutex
 		items []T
+		told  bool // the taker has been told of what waits
 	}
 }
 
@@ -29,16 +30,30 @@ func (q *queue[T]) put(item T) bool {
 
 // add is put for a goroutine that no simulation may hold up, because it serves other
 // servers, too, or Stop does not wait for it.
-func (q *queue[T]) add(item T) bool {
+func (q *queue[T]) add(item T) bool { return q.enter(item, 1) }
+
+// maxLeft is how many values may be left before the taker is told.
+const maxLeft = 64
+
+// leave is put for a value that the taker need not be woken for, before it comes for
+// something else.
+func (q *queue[T]) leave(item T) bool {
+	q.yield("put")
+	return q.enter(item, maxLeft)
+}
+
+// enter adds a value, and tells the taker if at least enough wait.
+func (q *queue[T]) enter(item T, enough int) bool {
 	q.mu.Lock()
 	if q.over.Load() {
 		q.mu.Unlock()
 		return false
 	}
 	q.mu.items = append(q.mu.items, item)
-	first := len(q.mu.items) == 1
+	tell := !q.mu.told && len(q.mu.items) >= enough
+	q.mu.told = q.mu.told || tell
 	q.mu.Unlock()
-	if first {
+	if tell {
 		q.signal()
 	}
 	return true
@@ -86,7 +101,7 @@ func (q *queue[T]) take(emptied []T) []T {
 	clear(emptied)
 	q.mu.Lock()
 	items := q.mu.items
-	q.mu.items = emptied[:0]
+	q.mu.items, q.mu.told = emptied[:0], false
 	q.mu.Unlock()
 	q.yield("taken")
 	return items

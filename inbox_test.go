@@ -50,6 +50,37 @@ func TestQueueDeliversInOrder(t *testing.T) {
 	require.False(t, q.waiting())
 }
 
+// What is left wakes nobody before there is much of it, and hides nothing from who
+// puts.
+func TestQueueLeaves(t *testing.T) {
+	q := newQueue[int]()
+	told := func() bool {
+		select {
+		case <-q.ready:
+			return true
+		default:
+			return false
+		}
+	}
+	for range 3 {
+		require.True(t, q.leave(1))
+		require.False(t, told())
+		require.True(t, q.put(2))
+		require.True(t, told())
+		require.True(t, q.leave(3))
+		require.False(t, told(), "it has been told")
+		require.Equal(t, []int{1, 2, 3}, q.take(nil))
+	}
+	for n := range maxLeft {
+		require.False(t, told(), "of %d", n)
+		q.leave(n)
+	}
+	require.True(t, told())
+	q.close()
+	require.False(t, q.leave(4))
+	require.Len(t, q.take(nil), maxLeft)
+}
+
 func sum(numbers []int) (total int) {
 	for _, n := range numbers {
 		total += n

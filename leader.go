@@ -9,6 +9,7 @@ import (
 // office is one term of leadership with its goroutines; it ends with the term.
 type office struct {
 	leadership
+	began    time.Time
 	ctx      context.Context
 	cancel   context.CancelFunc
 	senders  map[string]*sender
@@ -32,6 +33,7 @@ type ack struct {
 	incarnation uint64 // of the member that was asked
 	response    *AppendEntriesResponse
 	lost        bool          // it shows that the member has lost what it had acknowledged
+	at          time.Time     // when the answer was here
 	took        time.Duration // since the request left, for the heartbeat event
 }
 
@@ -98,6 +100,7 @@ func (l *eventLoop) takeOffice() {
 	ctx, cancel := context.WithCancel(l.ctx)
 	l.office = &office{
 		leadership: *newLeadership(r, r.log.end+1, l.grants),
+		began:      time.Now(),
 		ctx:        ctx, cancel: cancel,
 		senders:  map[string]*sender{},
 		activity: map[string]time.Time{},
@@ -201,6 +204,33 @@ func (l *eventLoop) mayGather() bool {
 		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
 }
 
+// A batch is held open for callers that are about to propose, but not for long.
+const (
+	lingerRounds = 16
+	lingerFor    = time.Millisecond
+)
+
+// linger lets the goroutines that are ready to run go first, as long as that brings
+// more proposals: callers that were answered together come back together, and the
+// first of them would else have a batch, and its syncs, to itself. Where nothing else
+// is ready to run it takes no time.
+func (l *eventLoop) linger() {
+	begun, before, quiet := time.Now(), l.waiting.Load(), 0
+	for round := 0; round < lingerRounds && quiet < 2 && time.Since(begun) < lingerFor; round++ {
+		// Now and then the scheduler hands over to nobody, so one quiet round says little.
+		took, ok := l.courtesy.extend()
+		if !ok {
+			return
+		}
+		waiting := l.waiting.Load()
+		if quiet++; waiting > before {
+			before, quiet = waiting, 0
+		} else if took >= lingerFor {
+			l.courtesy.rue(took)
+		}
+	}
+}
+
 // leads reports whether the office is that of the term, and not lost in this turn.
 func (l *eventLoop) leads() bool {
 	return l.office != nil && l.raft.role == Leader && l.raft.term == l.office.term
@@ -229,6 +259,9 @@ func (l *eventLoop) gather() {
 // deal stages or refuses proposals, a message's worth if there are that many.
 func (l *eventLoop) deal() {
 	if l.dealt == len(l.gathered) {
+		if l.leads() && l.waiting.Load() > 0 {
+			l.linger()
+		}
 		select {
 		case <-l.proposals.ready: // this is what it was for
 		default:
@@ -319,7 +352,7 @@ func (l *eventLoop) acknowledged(a *ack) {
 		l.fence(a)
 		return
 	}
-	o.activity[a.name] = time.Now()
+	o.activity[a.name] = a.at
 	if l.events.listens(HeartbeatEventType) {
 		l.events.dispatch(HeartbeatEventType, a.took, nil)
 	}

@@ -53,7 +53,8 @@ type written struct {
 const sealAfter = 50 * time.Millisecond
 
 // While the disk is full the log writer tries again after fullRetry, and then
-// after twice as long each time, up to maxFullRetry.
+// after twice as long each time, up to maxFullRetry, or to an election timeout if that
+// is less: when there is space the others have to wait no longer than for an election.
 const (
 	fullRetry    = 50 * time.Millisecond
 	maxFullRetry = time.Second
@@ -63,14 +64,17 @@ const (
 // next turns gather, and become one write and one sync: group commit.
 type logWriter struct {
 	yielding
-	store  *wal.Store
-	orders *queue[*order]
-	done   func(written) // hands word to the event loop
-	under  []*order      // the order that is carried out, and those behind it
-	later  []*order      // taken from the queue while an order waits for space
-	batch  [][]byte
-	commit uint64 // the highest that is true of what the store holds
-	failed bool
+	store    *wal.Store
+	orders   *queue[*order]
+	patience func() time.Duration // the election timeout
+	done     func(written)        // hands word to the event loop
+	under    []*order             // the order that is carried out, and those behind it
+	later    []*order             // taken from the queue while an order waits for space
+	batch    [][]byte
+	commit   uint64 // the highest that is true of what the store holds
+	failed   bool
+
+	courtesy courtesy // to senders
 }
 
 // run carries out orders until the queue is closed and empty, then closes the
@@ -109,6 +113,9 @@ func (w *logWriter) carryOut(orders []*order) {
 		w.under = orders
 		n := joinable(orders)
 		w.yield("write")
+		// The senders first: the sync keeps this processor, and would keep from it the
+		// messages that the same turn of the event loop has ready (dissertation §10.2.1).
+		w.courtesy.extend()
 		err := w.write(orders[:n])
 		w.yield("written")
 		w.report(written{sequence: orders[n-1].sequence, err: err})
@@ -200,7 +207,7 @@ func (w *logWriter) insist(step func() error) error {
 		return err
 	}
 	w.report(written{full: err})
-	for wait := fullRetry; errors.Is(err, wal.ErrNoSpace) && w.pause(wait); wait = min(2*wait, maxFullRetry) {
+	for wait := fullRetry; errors.Is(err, wal.ErrNoSpace) && w.pause(wait); wait = min(2*wait, maxFullRetry, max(fullRetry, w.patience())) {
 		err = step()
 	}
 	return err

@@ -3,6 +3,7 @@ package raft
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +32,7 @@ func inWriting(t *testing.T, n int, f func(w *writing)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &writing{t: t, disk: vfs.NewMem(), orders: newQueue[*order](), next: 1}
 		w.open()
-		writer := &logWriter{store: w.store, orders: w.orders, done: func(word written) { w.words = append(w.words, word) }}
+		writer := &logWriter{store: w.store, orders: w.orders, patience: func() time.Duration { return testElection }, done: func(word written) { w.words = append(w.words, word) }}
 		ended := make(chan struct{})
 		go func() { writer.run(); close(ended) }()
 		for range n {
@@ -106,7 +107,7 @@ func TestLogWriterWaitsForSpace(t *testing.T) {
 		require.EqualValues(w.t, 3, w.word().sequence)
 		require.Equal(w.t, 1, w.full(), "said once")
 		w.disk.SetQuota(nil)
-		w.pass(maxFullRetry)
+		w.pass(testElection + 1)
 		require.EqualValues(w.t, 8, w.word().sequence)
 	})
 }
@@ -185,8 +186,11 @@ func TestLogWriterStopsOnAFullDisk(t *testing.T) {
 	})
 }
 
-// pass lets time pass in the bubble.
-func (w *writing) pass(d time.Duration) { <-time.After(d) }
+// pass lets time pass in the bubble, and what falls due at its end happen.
+func (w *writing) pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
 
 // The end may come together with what does not fit: while a sync is under way the
 // orders behind it gather, and then they are the last.
@@ -257,8 +261,37 @@ func TestLogWriterCompactsNothingThatIsReplaced(t *testing.T) {
 		w.pass(time.Hour)
 		require.Equal(w.t, 1, w.full(), "%+v", w.words)
 		w.disk.SetQuota(nil)
-		w.pass(maxFullRetry)
+		w.pass(testElection + 1)
 		require.Equal(w.t, w.given, w.word().sequence, "%+v", w.words)
 		w.words = []written{{sequence: 16}}
+	})
+}
+
+// What is ready to run when an order comes, as a leader's messages are, does not wait
+// for the disk. Now and then the scheduler lets it wait all the same.
+func TestMessagesLeaveBeforeTheWrite(t *testing.T) {
+	onOneProcessor(t)
+	const orders = 50
+	inWriting(t, 0, func(w *writing) {
+		w.disk.SetQuota(nil)
+		first := 0
+		for range orders {
+			synctest.Wait()
+			var left, late atomic.Bool
+			w.disk.SetFault(func(vfs.Op) error {
+				if !left.Load() {
+					late.Store(true)
+				}
+				return nil
+			})
+			go left.Store(true)
+			w.order(w.entry()) // the writer is the next to run
+			synctest.Wait()
+			w.disk.SetFault(nil)
+			if !late.Load() {
+				first++
+			}
+		}
+		require.Greater(t, first, orders*8/10)
 	})
 }

@@ -23,8 +23,8 @@ type Peer struct {
 	lastActivity time.Time
 }
 
-// LastActivity is when the peer last answered this server while it led, or the
-// zero time.
+// LastActivity is when the peer last answered this server while it led, as of at most
+// half an election timeout ago, or the zero time.
 func (p *Peer) LastActivity() time.Time { return p.lastActivity }
 
 // leaderView is what a leader's senders may see: the log of one term as of one
@@ -60,7 +60,10 @@ type sender struct {
 	link     link
 	held     bool // no entries by single calls before the next tick: one was lost
 	lastSent time.Time
-	lastWord time.Time // of the peer
+	began    time.Time     // when the office did
+	offset   time.Duration // of its heartbeats from the office's beat
+	interval time.Duration // from the last heartbeat to the next, if nothing else is sent
+	lastWord time.Time     // of the peer
 
 	// shipping is the index of the snapshot that the peer is sent, or was and has
 	// not caught up from, 0 if there is none: its file and the log behind it stay.
@@ -90,8 +93,12 @@ func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
 		progress: newProgress(next),
 		store:    cmp.Or(m.storeID, o.stores[m.name]),
 		digest:   l.raft.initialDigest(),
+		lastSent: time.Now(), // the beat may be a moment away, and the stream has to open first
 		lastWord: time.Now(),
+		began:    o.began,
+		interval: beatOf(l.settings.heartbeat()),
 	}
+	s.offset = beatOffset(s.rand, s.interval)
 	s.progress.matched = o.match[m.name]
 	s.request = AppendEntriesRequest{
 		Term: o.term, LeaderName: l.raft.name, ClusterID: l.raft.clusterID, To: m.name,
@@ -121,7 +128,7 @@ func (s *sender) show(view *leaderView) {
 // loop serves the peer until the office ends or the member changes.
 func (s *sender) loop() {
 	defer s.link.end()
-	timer := time.NewTimer(s.interval())
+	timer := time.NewTimer(untilBeat(time.Since(s.began), s.offset, s.interval))
 	defer timer.Stop()
 	for s.ctx.Err() == nil {
 		select {
@@ -143,17 +150,26 @@ func (s *sender) loop() {
 	}
 }
 
-// interval is the time between two messages: the heartbeat interval, less up to
-// a tenth, so that no two peers' timers run together.
-func (s *sender) interval() time.Duration {
-	d := s.settings.heartbeat()
-	return d - time.Duration(s.rand.Int64N(int64(d/10)+1))
+// beatOffset draws how long after an office's beat a sender sends its heartbeats: so
+// short that idle servers are woken once for all of them, and with no two at one time.
+func beatOffset(rand *rand.Rand, interval time.Duration) time.Duration {
+	return 1 + time.Duration(rand.Int64N(int64(interval/1000)+1))
+}
+
+// beatOf is the time between two heartbeats: a little less than the setting, so that the
+// third of three, the first two of which are lost, comes before an election timeout of three is over.
+func beatOf(heartbeat time.Duration) time.Duration { return heartbeat - heartbeat/20 }
+
+// untilBeat is how long it is to a sender's next heartbeat, at most an interval, when
+// some time has passed since the office began.
+func untilBeat(passed, offset, interval time.Duration) time.Duration {
+	return interval - (passed+interval-offset)%interval
 }
 
 // tick sends a heartbeat if nothing was sent for an interval, and gives up on
 // what is overdue. It returns when to look again.
 func (s *sender) tick() time.Duration {
-	now, interval := time.Now(), s.interval()
+	now := time.Now()
 	s.held = false
 	if overdue := s.settings.electionTimeout(); now.Sub(s.lastWord) > overdue {
 		if s.link.stream != nil {
@@ -163,14 +179,16 @@ func (s *sender) tick() time.Duration {
 		}
 		s.lastWord = now
 	}
-	if rest := interval - now.Sub(s.lastSent); rest > 0 {
+	// A shorter setting counts at once: while entries flow there may be no heartbeat.
+	if rest := min(s.interval, beatOf(s.settings.heartbeat())) - now.Sub(s.lastSent); rest > 0 {
 		return rest
 	}
 	if s.link.opening != nil {
 		s.link.single = true // a stream that is slow to open must not silence the leader
 	}
 	s.heartbeat()
-	return interval
+	s.interval = untilBeat(now.Sub(s.began), s.offset, beatOf(s.settings.heartbeat()))
+	return s.interval
 }
 
 // pump sends what the window and the link have room for.
@@ -252,8 +270,13 @@ func (s *sender) answered(a answer) {
 	}
 	s.lastWord = time.Now()
 	lost := s.lost(&a)
-	s.inbox.put(&ack{
-		term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response, lost: lost, took: s.lastWord.Sub(a.sent),
+	tell := s.inbox.put
+	if !lost && s.foreseen(response) {
+		tell = s.inbox.leave
+	}
+	tell(&ack{
+		term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response,
+		lost: lost, at: s.lastWord, took: s.lastWord.Sub(a.sent),
 	})
 	hint := entryID{response.ConflictIndex, response.ConflictTerm}
 	switch {
@@ -266,6 +289,14 @@ func (s *sender) answered(a answer) {
 	default:
 		s.progress.refused(a.sequence, a.prev, view.terms.lastShared(hint).index)
 	}
+}
+
+// foreseen reports whether an answer says nothing but that the peer still follows, as
+// those to most heartbeats do. It counts when the quorum is checked, and is taken then
+// or earlier, so the event loop sleeps on.
+func (s *sender) foreseen(r *AppendEntriesResponse) bool {
+	return r.success && r.Refused == refusedNot && r.term == s.term && r.index == s.progress.matched &&
+		r.StoreID != 0 && r.StoreID == s.store && !s.events.listens(HeartbeatEventType)
 }
 
 // lost reports whether the answer shows that the peer has lost what it had

@@ -2,6 +2,8 @@ package raft
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -98,6 +100,140 @@ func (f *follower) answer(req *AppendEntriesRequest) *AppendEntriesResponse {
 		return nil
 	}
 	return answer
+}
+
+// An answer that says only that the peer still follows does not wake the event loop,
+// and counts for the quorum and for LastActivity all the same.
+func TestHeartbeatAnswersLetTheLoopSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLone(t, vfs.NewMem(), nil)
+		f := &follower{}
+		withLearner(t, s, &scripted{answer: f.answer})
+		<-time.After(10 * s.ElectionTimeout())
+		inbox, left := s.lifecycle.run.Load().inbox, 0
+		for range 100 {
+			<-time.After(s.HeartbeatInterval())
+			synctest.Wait()
+			inbox.mu.Lock()
+			if len(inbox.mu.items) > 0 {
+				left++
+				require.False(t, inbox.mu.told)
+			}
+			inbox.mu.Unlock()
+			require.Equal(t, Leader, s.State())
+			require.Less(t, time.Since(s.Peers()["b"].LastActivity()), s.ElectionTimeout())
+		}
+		require.Greater(t, left, 10)
+		s.Stop()
+	})
+}
+
+// However the time of a heartbeat came about, the next one is on the beat, and never
+// more than an interval away.
+func TestUntilBeat(t *testing.T) {
+	for _, interval := range []time.Duration{1, 2, 3, 999, time.Microsecond, 50 * time.Millisecond, time.Hour} {
+		for seed := range uint64(50) {
+			dice := rand.New(rand.NewPCG(seed, 1))
+			offset := beatOffset(dice, interval)
+			require.Positive(t, offset)
+			require.LessOrEqual(t, offset, interval/1000+1)
+			for _, passed := range []time.Duration{0, 1, offset, offset + 1, interval, interval + offset, time.Duration(dice.Int64N(int64(1000 * interval)))} {
+				until := untilBeat(passed, offset, interval)
+				require.Positive(t, until)
+				require.LessOrEqual(t, until, interval)
+				require.Zero(t, (passed+until-offset)%interval)
+			}
+		}
+	}
+}
+
+// Idle servers are woken for all of a leader's heartbeats at once, an interval after
+// those before, and no two are sent at the same time.
+func TestHeartbeatsGoOutTogether(t *testing.T) {
+	inCluster(t, 5, ClusterOptions{}, func(c *clusterTest) {
+		var mu sync.Mutex
+		var sent []time.Time
+		require.NoError(t, c.Bootstrap(c.ctx))
+		c.converge()
+		interval := beatOf(c.leader().HeartbeatInterval())
+		c.pass(3 * interval)
+		c.Network().SetFates(func(m MemoryMessage, _ *rand.Rand) Fate {
+			if !m.Answer {
+				mu.Lock()
+				defer mu.Unlock()
+				sent = append(sent, time.Now())
+			}
+			return Fate{}
+		})
+		c.pass(10*interval + interval/2)
+		mu.Lock()
+		defer mu.Unlock()
+		require.GreaterOrEqual(t, len(sent), 40)
+		require.Zero(t, len(sent)%4)
+		for i := range sent[1:] {
+			apart := sent[i+1].Sub(sent[i])
+			require.Positive(t, apart)
+			if i%4 == 3 {
+				require.InDelta(t, interval, apart, float64(interval/100))
+			} else {
+				require.LessOrEqual(t, apart, interval/1000)
+			}
+		}
+	})
+}
+
+// A shorter interval counts before the next heartbeat is due by the old one: entries
+// that flow may put that off for ever.
+func TestShorterIntervalWhileEntriesFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLone(t, vfs.NewMem(), nil)
+		var mu sync.Mutex
+		var last time.Time
+		var apart []time.Duration
+		f := &follower{}
+		withLearner(t, s, &scripted{answer: func(req *AppendEntriesRequest) *AppendEntriesResponse {
+			mu.Lock()
+			apart, last = append(apart, time.Since(last)), time.Now()
+			mu.Unlock()
+			return f.answer(req)
+		}})
+		old := s.HeartbeatInterval()
+		<-time.After(10*old + old/2) // between two heartbeats
+		s.SetHeartbeatInterval(old / 10)
+		for i := range 20 {
+			_, err := s.Do(&tick{})
+			require.NoError(t, err)
+			<-time.After(old * 8 / 10)
+			mu.Lock()
+			if i >= 3 { // what ran by the old one is over
+				require.Greater(t, len(apart), 7)
+				require.LessOrEqual(t, slices.Max(apart), old/10)
+			}
+			apart = nil
+			mu.Unlock()
+		}
+		s.Stop()
+	})
+}
+
+// However close the beat is when a sender begins, its stream has time to open before
+// single calls take its place.
+func TestStreamsOpenBeforeTheFirstBeat(t *testing.T) {
+	inCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		var calls, streamed atomic.Int64
+		c.Network().SetFates(func(m MemoryMessage, _ *rand.Rand) Fate {
+			if _, ok := m.Message.(*AppendEntriesRequest); ok && m.Stream {
+				streamed.Add(1)
+			} else if ok {
+				calls.Add(1)
+			}
+			return Fate{Delay: testElection / 30}
+		})
+		require.NoError(t, c.Bootstrap(c.ctx))
+		c.converge()
+		require.Positive(t, streamed.Load())
+		require.Zero(t, calls.Load())
+	})
 }
 
 // Row 36: whichever message is lost, request or answer, the peer has everything

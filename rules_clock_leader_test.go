@@ -3,6 +3,7 @@ package raft
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // What a leader's loop and its senders do, in the clocked world: see leader.go,
@@ -23,6 +24,7 @@ type clockOffice struct {
 	plain    bool           // nobody in it waits for a vote or a store
 	shown    uint64         // the end of the log as the senders know it
 	hired    uint8          // senders so far
+	began    int64
 }
 
 // clockSender is what a leader knows of one peer's log.
@@ -35,6 +37,8 @@ type clockSender struct {
 	store    uint64
 	request  AppendEntriesRequest
 	lastSent int64
+	offset   int64 // of its heartbeats from the office's beat
+	interval int64 // from the last heartbeat to the next, if nothing else is sent
 	lastWord int64
 	held     bool
 	shipping uint64 // the index of the snapshot that the peer is sent
@@ -49,7 +53,7 @@ func (s *clockServer) takeOffice() {
 	if w.trace != nil {
 		w.logf("%s: leads in term %d, end %d", s.name, s.term, s.log.end)
 	}
-	o := &clockOffice{leadership: *newLeadership(s.replica, s.log.end+1, s.grants), joined: map[string]bool{}, evidence: true}
+	o := &clockOffice{leadership: *newLeadership(s.replica, s.log.end+1, s.grants), joined: map[string]bool{}, evidence: true, began: w.now}
 	s.office = o
 	for i, c := range s.configurations[1:] {
 		o.part(s.configurations[i], c)
@@ -240,7 +244,7 @@ func (s *clockServer) serve(m *member) {
 	}
 	x := &clockSender{
 		member: *m, peer: peer, tag: o.hired, progress: newProgress(next),
-		store: cmp.Or(m.storeID, o.stores[m.name]), lastWord: s.w.now, overdue: none,
+		store: cmp.Or(m.storeID, o.stores[m.name]), lastSent: s.w.now, lastWord: s.w.now, overdue: none,
 		request: AppendEntriesRequest{
 			Term: s.term, LeaderName: s.name, ClusterID: s.clusterID, To: m.name,
 			StoreID: s.storeID, ToStoreID: m.storeID, InitialDigest: s.initialDigest(),
@@ -249,12 +253,16 @@ func (s *clockServer) serve(m *member) {
 	x.progress.matched = o.match[m.name]
 	o.hired++
 	o.senders[peer] = x
-	s.w.at(s.interval(), clockEvent{kind: clockTick, server: s.id, peer: peer, gen: s.gen, action: x.tag})
+	x.interval = int64(beatOf(time.Duration(s.hb)))
+	x.offset = int64(beatOffset(s.w.rng, time.Duration(x.interval)))
+	s.w.at(s.untilBeat(x), clockEvent{kind: clockTick, server: s.id, peer: peer, gen: s.gen, action: x.tag})
 	s.pump(x)
 	s.ship(x)
 }
 
-func (s *clockServer) interval() int64 { return s.hb - s.w.rng.Int64N(s.hb/10+1) }
+func (s *clockServer) untilBeat(x *clockSender) int64 {
+	return int64(untilBeat(time.Duration(s.w.now-s.office.began), time.Duration(x.offset), beatOf(time.Duration(s.hb))))
+}
 
 // tick sends a heartbeat if nothing was sent for an interval, and gives up on what
 // is overdue.
@@ -263,7 +271,7 @@ func (s *clockServer) tick(e *clockEvent) {
 	if x == nil || x.tag != e.action {
 		return // it served the member that was there before
 	}
-	now, interval := s.w.now, s.interval()
+	now := s.w.now
 	x.held = false
 	if now-x.lastWord > s.et {
 		if !s.w.plan.calls {
@@ -277,14 +285,15 @@ func (s *clockServer) tick(e *clockEvent) {
 	if now > x.overdue {
 		x.shipping, x.overdue = 0, none
 	}
-	if rest := interval - (now - x.lastSent); rest > 0 {
-		interval = rest
-	} else {
+	wait := x.interval - (now - x.lastSent)
+	if wait <= 0 {
 		s.send(x, x.progress.next-1)
+		x.interval = s.untilBeat(x)
+		wait = x.interval
 	}
 	s.pump(x)
 	s.ship(x)
-	s.w.at(interval, clockEvent{kind: clockTick, server: s.id, peer: e.peer, gen: s.gen, action: x.tag})
+	s.w.at(wait, clockEvent{kind: clockTick, server: s.id, peer: e.peer, gen: s.gen, action: x.tag})
 	s.w.check(s)
 }
 

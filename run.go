@@ -125,9 +125,8 @@ func (r *run) open(path string) (*replica, error) {
 	seed := r.options.seed
 	r.store, err = wal.Open(wal.Options{
 		FS: r.options.fs, Dir: path, MaxSegmentBytes: r.options.maxSegmentBytes,
-		StoreID:    func() uint64 { return nonzero(seed) },
-		Background: func(f func()) { r.tasks.Go("allocate", f) },
-		Visitor:    &log,
+		StoreID: func() uint64 { return nonzero(seed) },
+		Visitor: &log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("raft: opening %s: %w", path, err)
@@ -222,7 +221,7 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 
 // start begins the goroutines.
 func (r *run) start(l *eventLoop) {
-	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, done: func(word written) { r.inbox.put(word) }}
+	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, patience: r.settings.electionTimeout, done: func(word written) { r.inbox.put(word) }}
 	r.tasks.Go("log", w.run)
 	r.applies.Go("apply", r.applier.run)
 	r.tasks.Go("loop", func() {

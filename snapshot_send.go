@@ -206,7 +206,7 @@ func (p *shipment) piece(b []byte, offset int64) *SnapshotRecoveryResponse {
 func (p *shipment) heard(term, commit uint64, from string, refused uint32, clusterID, storeID uint64) bool {
 	word := newAppendEntriesResponse(term, 0, commit, false)
 	word.From, word.Refused, word.ClusterID, word.StoreID = from, refused, clusterID, storeID
-	p.inbox.put(&ack{term: p.term, name: p.member.name, incarnation: p.member.incarnation, response: word})
+	p.inbox.put(&ack{term: p.term, name: p.member.name, incarnation: p.member.incarnation, response: word, at: time.Now()})
 	return term <= p.term && refused == refusedNot && (from == "" || from == p.member.name)
 }
 

@@ -52,7 +52,8 @@ type MemberStatus struct {
 	Incarnation      uint64 `json:"incarnation"`
 	StoreID          uint64 `json:"storeID"`
 	// Match is the last entry that the member is known to store, and
-	// LastActivity when it last answered; on the leader only.
+	// LastActivity when it last answered, as of at most half an election timeout ago;
+	// on the leader only.
 	Match        uint64    `json:"match"`
 	LastActivity time.Time `json:"lastActivity"`
 }

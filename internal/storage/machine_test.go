@@ -26,7 +26,6 @@ type machine struct {
 	options wal.Options
 	store   *wal.Store
 	files   *snapshot.Store
-	later   []func() // what waits to be run in the background
 	world   world
 	commit  uint64 // the commit index that the writer knows
 	trace   []string
@@ -37,9 +36,6 @@ func newMachine(t testing.TB, rng *rand.Rand) *machine {
 	id := uint64(0x5107e)
 	m := &machine{TB: t, disk: vfs.NewMem(), rng: rng}
 	m.options = wal.Options{Dir: logDir, MaxSegmentBytes: 1024 << rng.IntN(4), StoreID: func() uint64 { id++; return id }}
-	if rng.IntN(2) == 0 {
-		m.options.Background = func(f func()) { m.later = append(m.later, f) }
-	}
 	m.world = world{first: 1, snapshots: map[snapshot.Label][]byte{}}
 	m.open()
 	return m
@@ -70,7 +66,6 @@ func (m *machine) start() (*shown, error) {
 	var err error
 	log, o := &shown{world{first: 1}}, m.options
 	o.FS, o.Visitor = m.disk, log
-	m.later = nil
 	if m.store, err = wal.Open(o); err == nil {
 		m.files, err = snapshot.Open(m.disk, snapshotDir)
 	}
@@ -230,20 +225,11 @@ func (m *machine) reopen(left *vfs.Mem) {
 func (m *machine) restart() {
 	m.trace = append(m.trace, "restart")
 	m.must(m.store.Close())
-	m.background()
 	m.open()
 	if m.store.Torn() != nil {
 		m.Fatal("torn after a clean restart")
 	}
 	m.agree()
-}
-
-// background runs some of what the store has asked for.
-func (m *machine) background() {
-	for len(m.later) > 0 && m.rng.IntN(2) == 0 {
-		m.later[0]()
-		m.later = m.later[1:]
-	}
 }
 
 func (m *machine) chooser() vfs.Chooser {

@@ -62,7 +62,6 @@ func sequence(t *testing.T, seed uint64) uint64 {
 	}
 	for range 10 + rng.IntN(21) {
 		user.step()
-		m.background()
 		if diff := m.world.differs(m.store, m.files, false); diff != "" {
 			t.Fatal(diff)
 		}

@@ -72,7 +72,7 @@ type child struct {
 
 func runChild(dir string, rng *rand.Rand) error {
 	log := &shown{world{first: 1}}
-	s, files, err := openDirectory(dir, wal.Options{Visitor: log, Background: func(f func()) { go f() }})
+	s, files, err := openDirectory(dir, wal.Options{Visitor: log})
 	if err != nil {
 		return err
 	}

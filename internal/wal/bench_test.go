@@ -1,9 +1,11 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/goraft/raft/internal/vfs"
@@ -48,6 +50,47 @@ func benchmarkAppend(b *testing.B, fsys vfs.FS, n int) {
 			rest = after
 		}
 		must(b, s.Append(next-uint64(n), next-1, bufs...))
+	}
+}
+
+// BenchmarkAppendLarge has three stores on one disk, as a cluster in one process has
+// them. The figures are those of a batch in each of them.
+func BenchmarkAppendLarge(b *testing.B) {
+	for _, size := range []int{4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) { benchmarkCluster(b, 3, size) })
+	}
+}
+
+func benchmarkCluster(b *testing.B, servers, size int) {
+	var stores []*Store
+	for i := range servers {
+		s, err := Open(Options{FS: vfs.OS(), Dir: filepath.Join(b.TempDir(), fmt.Sprint(i))})
+		must(b, err)
+		stores = append(stores, s)
+	}
+	const each = 64 << 10
+	var bufs [][]byte
+	for rest := size; rest > 0; rest -= each {
+		bufs = append(bufs, records(0, 1, 1, 1, min(rest, each)-RecordHeaderSize-len("name")))
+	}
+	n, next := uint64(len(bufs)), uint64(1)
+	b.SetBytes(int64(servers * size))
+	b.ReportAllocs()
+	errs := make([]error, servers)
+	for b.Loop() {
+		for _, buf := range bufs {
+			Record(buf).Stamp(next, 1, Seed(0))
+			next++
+		}
+		var wait sync.WaitGroup
+		for i, s := range stores {
+			wait.Go(func() { errs[i] = s.Append(next-n, next-n-1, bufs...) })
+		}
+		wait.Wait()
+		must(b, errors.Join(errs...))
+	}
+	for _, s := range stores {
+		must(b, s.Close())
 	}
 }
 

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -153,4 +154,75 @@ func TestCrashAtEveryCall(t *testing.T) {
 		}
 	})
 	t.Logf("crash points of the log: %d paths, %d calls, %d disks, %d of them different", len(paths), calls.Load(), states.Load(), different.Load())
+}
+
+// TestLargeBatchEndsAnywhere: a large batch grows its file while it is written, so a
+// crash may leave any size. The log goes on there.
+func TestLargeBatchEndsAnywhere(t *testing.T) {
+	kept := 0
+	for _, size := range []int{700, 1981} {
+		for seed := range uint64(volume(3, 10, 100)) {
+			d, want := newDisk(t, 64<<10), image{first: 1}
+			d.options.chunk = 512
+			s := d.open()
+			first, second := records(0, 1, 1, 1, 400), records(0, 2, 1, 2, size)
+			d.must(s.Append(1, 0, first))
+			want.put(1, first)
+			was := s.writer.seg.allocated
+			d.SetFault(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync {
+					return vfs.ErrCrashed
+				}
+				return nil
+			})
+			if err := s.Append(2, 0, second); err == nil {
+				t.Fatal("appended")
+			}
+			choose := vfs.Everything
+			if seed > 0 {
+				choose = vfs.Random(seeded(seed))
+			}
+			d.crash(func(p vfs.Pending) bool { return p.Kind == vfs.OpTruncate || choose(p) })
+			info, err := d.Stat(d.lastSegment())
+			d.must(err)
+			for end := info.Size(); end >= was; end -= 56 {
+				if d.endsAt(end, want, second) {
+					kept++
+				}
+			}
+		}
+	}
+	if kept == 0 {
+		t.Fatal("the batch was never whole")
+	}
+}
+
+// endsAt opens a disk whose last segment ends somewhere, and goes on until the next one.
+// It reports whether the last batch is there.
+func (d *disk) endsAt(end int64, want image, last []byte) bool {
+	d = &disk{d.TB, d.CrashClone(vfs.Everything), d.options}
+	f, err := d.OpenFile(d.lastSegment(), os.O_RDWR, 0)
+	d.must(err)
+	d.must(f.Truncate(end))
+	d.must(f.Sync())
+	s := d.open()
+	want = want.clone()
+	_, at := s.Bounds()
+	whole := at > want.last()
+	if whole {
+		want.put(want.last()+1, last)
+	}
+	d.expect(s, want)
+	if end%3 == 0 {
+		d.must(s.Close())
+		s = d.open()
+	}
+	for _, size := range []int{100, 64 << 10} {
+		b := records(0, want.last()+1, 1, 1, size)
+		want.put(want.last()+1, b)
+		d.must(s.Append(want.last(), 0, b))
+	}
+	d.crash(vfs.Nothing)
+	d.expect(d.open(), want)
+	return whole
 }

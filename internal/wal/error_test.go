@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -84,11 +85,16 @@ func TestErrorAtEveryCall(t *testing.T) {
 	}
 }
 
-// harmless reports whether an error of a call may go unreported: the segment that is
-// prepared ahead is not missed, nor is the handle of a file that was removed; and
-// what Stat cannot tell is asked again.
+// harmless reports whether an error of a call may go unreported: the handle of a file
+// that was removed is not missed; and what Stat cannot tell is asked again.
 func harmless(p *path, op vfs.Op) bool {
-	return filepath.Base(op.Name) == preparedName || p.name == compacting && op.Kind == vfs.OpClose || op.Kind == vfs.OpStat
+	return p.name == compacting && op.Kind == vfs.OpClose || op.Kind == vfs.OpStat
+}
+
+// overcome reports whether a call did without the space that one write has not found:
+// Open erases what is torn as a whole if it can, and else each sector that has something.
+func overcome(p *path, fault *diskFault, op vfs.Op) bool {
+	return strings.HasPrefix(p.name, "open after a torn") && fault.errno == syscall.ENOSPC && op.Kind == vfs.OpWrite && op.Length > sectorSize
 }
 
 // failed checks a store whose call has failed.
@@ -99,7 +105,7 @@ func (p *pathRun) failed(path *path, fault *diskFault, op vfs.Op, err error) {
 		p.Fatal(err)
 	case op.Kind == vfs.OpRead && err == nil && slices.ContainsFunc(p.store.Repaired(), func(name string) bool { return filepath.Base(name) == filepath.Base(op.Name) }):
 		// Told, and made again from the other copy.
-	case op.Kind != 0 && err == nil && !harmless(path, op):
+	case op.Kind != 0 && err == nil && !harmless(path, op) && !overcome(path, fault, op):
 		p.Fatalf("%v fails, and nobody is told", op)
 	case err != nil && !errors.Is(err, fault.errno):
 		p.Fatalf("%v: %v", op, err)
@@ -116,7 +122,7 @@ func (p *pathRun) failed(path *path, fault *diskFault, op vfs.Op, err error) {
 			p.Fatalf("%s: %s: %s", where, state, wrong)
 		}
 	}
-	if errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrFailed) && path.name != "close" {
+	if errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrFailed) && !path.closes() {
 		p.must(path.act(p)) // there is space again
 		promised = true
 	}

@@ -257,7 +257,14 @@ func must(t testing.TB, err error) {
 }
 
 func TestFault099_FullDiskIsRefusedAndServiceResumes(t *testing.T) {
+	for _, chunk := range []int64{0, 512} { // all batches are large with the latter
+		t.Run(fmt.Sprint(chunk), func(t *testing.T) { fullAndResumes(t, chunk) })
+	}
+}
+
+func fullAndResumes(t *testing.T, chunk int64) {
 	d, want := newDisk(t, 1<<20), image{first: 1}
+	d.options.chunk = chunk
 	s := d.open()
 	full := false
 	d.SetFault(func(op vfs.Op) error {
@@ -365,7 +372,8 @@ func TestFault102_ReaderGoesOnInWhatReplacedIt(t *testing.T) {
 
 func TestFault101_LeftoverTemporaryFilesAreSwept(t *testing.T) {
 	d, want := filled(t, 0, 3, 10)
-	for _, name := range append(temporary[:], "mine.tmp") {
+	// The second last is the next segment of an earlier version, which prepared it.
+	for _, name := range append(temporary[:], "prepared.tmp", "mine.tmp") {
 		f, err := d.OpenFile(filepath.Join(testDir, name), os.O_CREATE|os.O_RDWR, 0)
 		d.must(err)
 		_, err = f.WriteAt(bytes.Repeat([]byte("garbage"), 1000), 0)

@@ -145,16 +145,19 @@ type batchHeader struct {
 // size is that of the header and the padded body.
 func (h *batchHeader) size() int64 { return batchSize(int64(h.length)) }
 
+// padding is how many zeros follow a body.
+func padding(length int64) int64 { return align(length) - length }
+
 func batchSize(length int64) int64 { return batchHeaderSize + align(length) }
 
 func align(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
 
 func alignSector(n int64) int64 { return (n + sectorSize - 1) &^ (sectorSize - 1) }
 
-// sealBatch writes the header into the first bytes of a batch whose body is in
-// place, with its checksums. The seed is the store's, so that a batch of another
-// store never verifies.
-func (h *batchHeader) sealBatch(b []byte, seed uint32) {
+// sealBatch writes the header into the first bytes of a batch, with its checksums.
+// The body is what follows in b, then the pieces, then the padding. The seed is the
+// store's, so that a batch of another store never verifies.
+func (h *batchHeader) sealBatch(b []byte, seed uint32, pieces ...[]byte) {
 	binary.LittleEndian.PutUint32(b[0:], batchMagic)
 	binary.LittleEndian.PutUint32(b[12:], h.prev)
 	binary.LittleEndian.PutUint32(b[16:], uint32(h.kind))
@@ -166,6 +169,12 @@ func (h *batchHeader) sealBatch(b []byte, seed uint32) {
 	binary.LittleEndian.PutUint64(b[48:], h.segment)
 	binary.LittleEndian.PutUint64(b[56:], uint64(h.offset))
 	h.checksum = crc32.Update(seed, castagnoli, b[12:])
+	length := int64(len(b))
+	for _, piece := range pieces {
+		h.checksum = crc32.Update(h.checksum, castagnoli, piece)
+		length += int64(len(piece))
+	}
+	h.checksum = crc32.Update(h.checksum, castagnoli, zeros[:padding(length)])
 	binary.LittleEndian.PutUint32(b[8:], h.checksum)
 	binary.LittleEndian.PutUint32(b[4:], crc32.Update(seed, castagnoli, b[8:batchHeaderSize]))
 }
@@ -231,11 +240,11 @@ const (
 	stateNameB      = "hardstate-b"
 	segmentSuffix   = ".wal"
 	segmentTempName = "segment" + vfs.TempSuffix
-	preparedName    = "prepared" + vfs.TempSuffix
+	formerTempName  = "prepared" + vfs.TempSuffix // of earlier versions, which prepared the next segment
 )
 
 // temporary names what a crash may leave unfinished. Other files are not ours.
-var temporary = [...]string{segmentTempName, preparedName, identityNameA + vfs.TempSuffix, identityNameB + vfs.TempSuffix,
+var temporary = [...]string{segmentTempName, formerTempName, identityNameA + vfs.TempSuffix, identityNameB + vfs.TempSuffix,
 	stateNameA + vfs.TempSuffix, stateNameB + vfs.TempSuffix}
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }

@@ -19,17 +19,17 @@ import (
 // that loses it. What the one leaves behind is what the next one meets.
 type mishaps struct {
 	testing.TB
-	rng      *rand.Rand
-	disk     *vfs.Mem
-	limit    int64
-	stores   uint64
-	store    *Store
-	world    world // what the store shows
-	others   []image
-	refused  []world // whose hard state or identity may be on the disk
-	commit   uint64  // the highest that was ever said
-	prepared []func()
-	trace    []string
+	rng     *rand.Rand
+	disk    *vfs.Mem
+	limit   int64
+	chunk   int64
+	stores  uint64
+	store   *Store
+	world   world // what the store shows
+	others  []image
+	refused []world // whose hard state or identity may be on the disk
+	commit  uint64  // the highest that was ever said
+	trace   []string
 }
 
 // unlocked is a disk whose locks die with the process.
@@ -66,12 +66,24 @@ var faults = []struct {
 	{"short write", []vfs.OpKind{vfs.OpWrite}, 1, short(syscall.EIO)},
 	{"full for a moment", []vfs.OpKind{vfs.OpWrite}, 3, short(syscall.ENOSPC)},
 	{"full", []vfs.OpKind{vfs.OpWrite}, 1 << 30, short(syscall.ENOSPC)},
+	{"full, and no sync works", []vfs.OpKind{vfs.OpWrite, vfs.OpSync}, 1 << 30, fullAndThen(func() error { return syscall.EIO })},
+	{"full, and killed", []vfs.OpKind{vfs.OpWrite, vfs.OpSync}, 1 << 30, fullAndThen(func() error { panic(killed{}) })},
 	{"names are full", []vfs.OpKind{vfs.OpSyncDir, vfs.OpRemove, vfs.OpTruncate}, 2, func(vfs.Op, int) error { return syscall.ENOSPC }},
 }
 
 func short(err error) func(vfs.Op, int) error {
 	return func(op vfs.Op, cut int) error {
 		return &vfs.ShortWrite{N: cut % int(op.Length+1) &^ (sectorSize - 1), Err: err}
+	}
+}
+
+// fullAndThen has writes find the disk full, and a sync something worse.
+func fullAndThen(worse func() error) func(vfs.Op, int) error {
+	return func(op vfs.Op, cut int) error {
+		if op.Kind == vfs.OpSync {
+			return worse()
+		}
+		return short(syscall.ENOSPC)(op, cut)
 	}
 }
 
@@ -113,7 +125,6 @@ func (m *mishaps) lose() {
 
 // restart opens the store until that succeeds: sooner or later nothing goes wrong.
 func (m *mishaps) restart() {
-	m.prepared = nil
 	for try := 0; ; try++ {
 		chance := 0.5
 		if try > 4 {
@@ -123,10 +134,10 @@ func (m *mishaps) restart() {
 		if m.rng.IntN(4) == 0 {
 			m.limit = []int64{1024, 1000, 2048, 3333, 4096, 64 << 10}[m.rng.IntN(6)]
 		}
-		o := Options{FS: unlocked{m.disk}, Dir: testDir, MaxSegmentBytes: m.limit, StoreID: func() uint64 { m.stores++; return m.stores }}
-		if m.rng.IntN(2) == 0 {
-			o.Background = func(f func()) { m.prepared = append(m.prepared, f) }
+		if m.rng.IntN(4) == 0 {
+			m.chunk = []int64{0, 256, 512, 1000}[m.rng.IntN(4)]
 		}
+		o := Options{FS: unlocked{m.disk}, Dir: testDir, MaxSegmentBytes: m.limit, StoreID: func() uint64 { m.stores++; return m.stores }, chunk: m.chunk}
 		err, dead := m.attempt("open", chance, func() (err error) {
 			m.store, err = Open(o)
 			return err
@@ -297,7 +308,7 @@ func (m *mishaps) compact() {
 
 // surroundings happen between two orders.
 func (m *mishaps) surroundings() {
-	switch m.rng.IntN(25) {
+	switch m.rng.IntN(23) {
 	case 0:
 		m.lose()
 		m.restart()
@@ -317,17 +328,9 @@ func (m *mishaps) surroundings() {
 		}
 		m.disk.SetQuota(q)
 		m.note("quota %+v", q)
-	case 4, 5:
-		for _, f := range m.prepared {
-			if _, dead := m.attempt("prepare", 0.2, func() error { f(); return nil }); dead {
-				m.restart()
-				break
-			}
-		}
-		m.prepared = nil
-	case 6:
+	case 4:
 		m.compact()
-	case 7:
+	case 5:
 		if diff := m.world.image.differs(m.store); diff != "" {
 			m.wrong("reading: %s", diff)
 		}

@@ -21,13 +21,13 @@ import (
 // anything that is damaged, missing, or does not belong together; then nothing is
 // changed. A directory is new only if it has neither identity nor entries.
 func Open(o Options) (*Store, error) {
-	s := &Store{fsys: o.FS, dir: filepath.Clean(o.Dir), limit: o.MaxSegmentBytes, runner: o.Background}
+	s := &Store{fsys: o.FS, dir: filepath.Clean(o.Dir), limit: o.MaxSegmentBytes, chunk: o.chunk}
 	if s.limit <= 0 {
 		s.limit = defaultMaxSegment
 	}
 	s.limit = max(s.limit, 2*sectorSize)
-	if s.runner == nil {
-		s.runner = func(f func()) { f() }
+	if s.chunk <= 0 {
+		s.chunk = chunkSize
 	}
 	info, err := s.fsys.Stat(s.dir)
 	if err == nil && !info.IsDir() {

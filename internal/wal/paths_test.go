@@ -18,6 +18,7 @@ type path struct {
 	prepare func(*pathRun)
 	do      func(*pathRun) error
 	segment int64 // how large segments become; 0 is 1024
+	chunk   int64 // from what size on batches are large; 0 is as always
 }
 
 // pathRun is a store with what it must remember before and after do. Each variant
@@ -83,6 +84,43 @@ func appending(n, size int) func(*pathRun) error {
 	return func(p *pathRun) error { return p.append(&p.after, 13, 1, n, p.about(size)) }
 }
 
+// appendingPieces is an append of n records, each in a buffer of its own.
+func appendingPieces(n, size int) func(*pathRun) error {
+	return func(p *pathRun) error {
+		var pieces [][]byte
+		for i := range n {
+			pieces = append(pieces, records(0, uint64(13+i), 1, 1, p.about(size)))
+		}
+		p.after.put(13, bytes.Join(pieces, nil))
+		return p.store.Append(13, 0, pieces...)
+	}
+}
+
+// almostFull is twelve, and then what leaves too little space for a sector.
+func almostFull(p *pathRun) {
+	twelve(p)
+	w := &p.store.writer
+	for size := int64(1); size > 0; {
+		overhead := batchSize(RecordHeaderSize + int64(len("name")))
+		size = min(w.seg.allocated-w.off-overhead-rollSize-sealSpace, p.store.chunk-overhead-alignment)
+		if size <= 0 {
+			break
+		}
+		p.must(p.append(&p.before, p.before.last()+1, 1, 1, int(size)))
+	}
+}
+
+// large is twelve, and a large batch behind them.
+func large(p *pathRun) {
+	twelve(p)
+	p.must(p.append(&p.before, 13, 1, 2, 1300))
+}
+
+// next is an append of n records behind what is there.
+func next(n, size int) func(*pathRun) error {
+	return func(p *pathRun) error { return p.append(&p.after, p.before.last()+1, 1, n, p.about(size)) }
+}
+
 // savingHardState saves one whose name has a length.
 func savingHardState(length int) func(*pathRun) error {
 	return func(p *pathRun) error {
@@ -123,6 +161,9 @@ func torn(n, size int) func(*pathRun) {
 	}
 }
 
+// closes says that the path cannot be gone again.
+func (p *path) closes() bool { return strings.HasPrefix(p.name, "close") }
+
 // makesFiles says that the path is an Open that makes files, and cannot do without space.
 func (p *path) makesFiles() bool { return p.name == "first start" || p.name == oneCopy }
 
@@ -141,6 +182,26 @@ var paths = []path{
 	{name: "append that replaces", prepare: twelve, do: func(p *pathRun) error { return p.append(&p.after, uint64(p.about(4)), 2, 3, p.about(100)) }},
 	{name: "append and roll", prepare: twelve, do: appending(3, 900)},
 	{name: "append and roll a large one", prepare: twelve, do: appending(4, 4000)},
+	{name: "append that grows its file", segment: 64 << 10, chunk: 1 << 10, prepare: almostFull, do: next(1, 400)},
+	{name: "append a large batch", segment: 64 << 10, chunk: 512, prepare: twelve, do: appending(4, 900)},
+	{name: "append a large batch behind the space", segment: 64 << 10, chunk: 512, prepare: almostFull, do: next(2, 800)},
+	{name: "append a large batch that almost fits", segment: 64 << 10, chunk: 512, prepare: twelve, do: func(p *pathRun) error {
+		return p.append(&p.after, 13, 1, 1, int(p.store.writer.seg.allocated-p.store.writer.off)-200)
+	}},
+	{name: "append a large batch in pieces", segment: 64 << 10, chunk: 512, prepare: twelve, do: appendingPieces(9, 300)},
+	{name: "append a large batch behind a seal", segment: 64 << 10, chunk: 512, prepare: func(p *pathRun) { twelve(p); p.must(p.store.Seal(3)) }, do: appending(3, 1200)},
+	{name: "append a large batch that replaces", segment: 64 << 10, chunk: 512, prepare: twelve, do: func(p *pathRun) error { return p.append(&p.after, 5, 2, 3, p.about(900)) }},
+	{name: "append large batches", segment: 64 << 10, chunk: 512, prepare: large, do: next(2, 1100)},
+	{name: "append a small batch among large ones", segment: 64 << 10, chunk: 512, prepare: func(p *pathRun) {
+		for range 6 {
+			p.must(p.append(&p.before, p.before.last()+1, 1, 2, 1300))
+		}
+		if usual := p.store.writer.usual; usual < p.store.chunk {
+			p.Fatal(usual)
+		}
+	}, do: next(1, 200)},
+	{name: "append and roll a large batch", segment: 4 << 10, chunk: 512, prepare: twelve, do: appending(3, 1000)},
+	{name: "close behind a large batch", segment: 64 << 10, chunk: 512, prepare: large, do: func(p *pathRun) error { return p.store.Close() }},
 	{name: "truncate", prepare: twelve, do: func(p *pathRun) error { return p.truncate(uint64(p.about(6))) }},
 	{name: "truncate to nothing", prepare: twelve, do: func(p *pathRun) error { return p.truncate(1) }},
 	{name: "reset", prepare: twelve, do: func(p *pathRun) error {
@@ -165,6 +226,7 @@ var paths = []path{
 	{name: "open", prepare: func(p *pathRun) { twelve(p); p.must(p.store.Close()) }, do: opening},
 	{name: "open after a torn batch", prepare: torn(2, 500), do: opening},
 	{name: "open after a torn large batch", segment: 16 << 10, prepare: torn(3, 3000), do: opening},
+	{name: "open after a torn batch behind the space", segment: 64 << 10, chunk: 512, prepare: torn(3, 1500), do: opening},
 	{name: oneCopy, prepare: func(p *pathRun) {
 		twelve(p)
 		p.must(p.store.Close())
@@ -180,6 +242,7 @@ func (p *path) begin(t testing.TB, variant int) *pathRun {
 		segment = 1024
 	}
 	run := &pathRun{disk: newDisk(t, segment)}
+	run.options.chunk = p.chunk
 	if run.seed = uint64(variant); variant > 0 {
 		run.rng = seeded(run.seed)
 	}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -71,7 +72,7 @@ func (p *pathRun) full(path *path, q vfs.Quota, free int64) bool {
 	if err == nil {
 		return false
 	}
-	if path.name != "close" {
+	if !path.closes() {
 		p.must(path.act(p))
 		p.crash(vfs.Nothing)
 		if wrong := path.oldOrNew(p, true); wrong != "" {
@@ -79,4 +80,94 @@ func (p *pathRun) full(path *path, q vfs.Quota, free int64) bool {
 		}
 	}
 	return true
+}
+
+// TestFault099_StartsOnAFullDisk kills the process at every call of every path, also
+// while the disk is full, and others take what space there is: the store opens, shows
+// what was there or what was written, and can be sealed.
+func TestFault099_StartsOnAFullDisk(t *testing.T) {
+	sample := oneOf(2, 1, 1)
+	for i, path := range paths {
+		if path.makesFiles() || i%sample != 0 && path.chunk == 0 {
+			continue
+		}
+		t.Run(path.name, func(t *testing.T) {
+			t.Parallel()
+			seen := make(map[[2]uint64]bool)
+			for variant := range volume(1, 4, 40) {
+				for free, full := int64(0), true; full; free++ {
+					run := path.begin(t, variant)
+					run.SetQuota(&vfs.Quota{Bytes: run.Used() + free*vfs.SectorSize})
+					run.SetFault(func(op vfs.Op) error {
+						if op.Kind.Changes() {
+							run.killed(&path, fmt.Sprintf("%d sectors free, before %v", free, op), seen)
+						}
+						return nil
+					})
+					full = path.act(run) != nil
+					run.SetFault(nil)
+				}
+			}
+			t.Logf("%d disks", len(seen))
+		})
+	}
+}
+
+// killed opens what a killed process leaves, on a disk with no space at all.
+func (p *pathRun) killed(path *path, where string, seen map[[2]uint64]bool) {
+	left := p.CrashClone(vfs.Everything)
+	key := [2]uint64{left.Digest(), uint64(left.Used())}
+	if seen[key] {
+		return
+	}
+	seen[key] = true
+	left.SetQuota(&vfs.Quota{Bytes: left.Used()})
+	again := *p
+	again.disk = &disk{p.TB, left, p.options}
+	s, _, err := again.try()
+	if err != nil {
+		p.Fatalf("%s: %v", where, err)
+	}
+	if _, wrong := path.finds(&again, s, false); wrong != "" {
+		p.Fatalf("%s: %s", where, wrong)
+	}
+	rolls := s.writer.seg.header.clusterID != s.Identity().ClusterID // before anything is written
+	if err := s.Close(); err != nil && !rolls {
+		p.Fatalf("%s: closed again: %v", where, err)
+	}
+}
+
+// Row 99: what a crash left of a large batch has holes, which take space. They need
+// not be filled to cut it off.
+func TestFault099_HolesOnAFullDisk(t *testing.T) {
+	for seed := range uint64(volume(40, 400, 4000)) {
+		rng := seeded(seed)
+		d, want := newDisk(t, 64<<10), image{first: 1}
+		d.options.chunk = 512
+		s := d.open()
+		b := records(0, 1, 1, 1, 100)
+		want.put(1, b)
+		d.must(s.Append(1, 0, b))
+		f := s.writer.seg.file
+		was, begins := s.writer.seg.allocated, s.writer.off
+		d.SetFault(shortWrites("", 0, vfs.ErrCrashed))
+		_ = s.Append(2, 0, records(0, 2, 1, 1, 9000))
+		d.SetFault(nil)
+		for at := was; at < was+9000; at += sectorSize {
+			if rng.IntN(3) == 0 {
+				_, err := f.WriteAt(bytes.Repeat([]byte{0xee}, sectorSize), at)
+				d.must(err)
+			}
+		}
+		if rng.IntN(2) == 0 {
+			_, err := f.WriteAt([]byte("its first sector"), begins)
+			d.must(err)
+		}
+		d.crash(vfs.Everything)
+		d.SetQuota(&vfs.Quota{Bytes: d.Used()})
+		s = d.open()
+		d.expect(s, want)
+		d.must(s.Close())
+		d.expect(d.open(), want)
+	}
 }

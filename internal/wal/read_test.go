@@ -305,39 +305,30 @@ func TestOpenRefusesForeignFiles(t *testing.T) {
 	}
 }
 
-// A preparation that fails, stalls or comes late changes nothing but the speed.
-func TestPreparationLosesNothing(t *testing.T) {
-	var stalled sync.WaitGroup
-	defer stalled.Wait()
-	for name, background := range map[string]func(f func()){
-		"never runs": func(func()) {},
-		"stalls":     func(f func()) { stalled.Go(f) },
-		"fails":      func(f func()) { f() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			d, want := newDisk(t, 1<<20), image{first: 1}
-			release := make(chan struct{})
-			d.options.Background = background
-			d.SetFault(func(op vfs.Op) error {
-				if op.Name == testDir+"/"+preparedName && op.Kind == vfs.OpWrite {
-					if name == "stalls" {
-						<-release
-					}
-					return vfs.ErrCrashed
-				}
-				return nil
-			})
-			s := d.open()
-			for i := uint64(1); i < 300; i++ {
-				b := records(0, i, 1, 1, 2000)
-				d.must(s.Append(i, 0, b))
-				want.put(i, b)
-			}
-			d.expect(s, want)
-			close(release)
-			d.must(s.Close())
-			d.expect(d.open(), want)
-		})
+// TestLargeBatchIsWrittenOnce: of what is written, little is anything but the batches.
+func TestLargeBatchIsWrittenOnce(t *testing.T) {
+	d, want := newDisk(t, 0), image{first: 1}
+	s := d.open()
+	all, batches := int64(0), int64(0)
+	d.SetFault(func(op vfs.Op) error {
+		if op.Kind == vfs.OpWrite {
+			all += op.Length
+		}
+		return nil
+	})
+	for i := uint64(1); i <= 30; i++ {
+		b := records(0, i, 1, 1, 1<<20)
+		want.put(i, b)
+		batches += int64(len(b))
+		d.must(s.Append(i, 0, b))
+	}
+	d.SetFault(nil)
+	d.expect(s, want)
+	if all > batches*5/4 { // the first segments, each made for one batch, have their size beside it
+		t.Errorf("%d bytes were written for batches of %d", all, batches)
+	}
+	if kept := int64(cap(s.writer.buf)); kept > chunkSize {
+		t.Errorf("the writer keeps %d bytes", kept)
 	}
 }
 

@@ -205,7 +205,7 @@ func (r *recovery) replay(h *batchHeader, b []byte) error {
 			return corrupt(r.seg.name, r.off, "bytes behind the last record")
 		}
 		var err error
-		if marks, err = r.marker.scan(r.seg, h.first, h.first <= v.last, body, r.off+batchHeaderSize); err != nil {
+		if marks, err = r.marker.scan(r.seg, h.first <= v.last, r.off+batchHeaderSize, body); err != nil {
 			return corrupt(r.seg.name, r.off, "%v", err)
 		}
 		r.show(h.first, h.first <= v.last, body)
@@ -425,14 +425,37 @@ func zero(f vfs.File, from, to int64, hidden bool) error {
 		if err := readFull(f, b, from); err != nil {
 			return err
 		}
-		blank := allZero(b)
-		if !blank || hidden {
-			clear(b)
-			if _, err := f.WriteAt(b, from); err != nil && !(blank && vfs.IsNoSpace(err)) {
+		if hidden || !allZero(b) {
+			if err := zeroOver(f, b, from); err != nil {
 				return err
 			}
 		}
 		from += int64(len(b))
+	}
+	return nil
+}
+
+// zeroOver writes zeros over b, which stands at an offset. Where a batch was cut short
+// there may be holes, which take space: on a full disk only the sectors that are not
+// zeros are written over, each for itself.
+func zeroOver(f vfs.File, b []byte, at int64) error {
+	_, err := f.WriteAt(zeros[:len(b)], at)
+	if !vfs.IsNoSpace(err) {
+		return err
+	}
+	sector := alignSector(at+1) - at
+	if int64(len(b)) <= sector {
+		if allZero(b) {
+			return nil
+		}
+		return err
+	}
+	for len(b) > 0 {
+		n := min(sector, int64(len(b)))
+		if err := zeroOver(f, b[:n], at); err != nil {
+			return err
+		}
+		b, at, sector = b[n:], at+n, sectorSize
 	}
 	return nil
 }

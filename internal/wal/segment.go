@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -12,8 +13,6 @@ import (
 const (
 	firstSegmentSize  = 64 << 10
 	defaultMaxSegment = 64 << 20
-	// growthStep is by how much a segment grows that was not allocated ahead.
-	growthStep = 1 << 20
 )
 
 var zeros [256 << 10]byte
@@ -90,6 +89,46 @@ func (s *segment) load(number uint64) error {
 	return nil
 }
 
+// createSegment makes the file of a new segment, with room for so much behind the
+// header, and for a step of growth at least: header and name are durable when it
+// returns. ErrNoSpace leaves all as it was.
+func (s *Store) createSegment(h segmentHeader, first int64) (*segment, error) {
+	h.allocated = max(alignSector(segmentHeaderSize+first+rollSize), min(segmentTarget(h.number, s.limit), s.step()))
+	temp := filepath.Join(s.dir, segmentTempName)
+	f, err := vfs.CreateFresh(s.fsys, temp)
+	if err != nil {
+		return nil, noSpace(err)
+	}
+	if err = allocate(f, 0, h.allocated); err == nil {
+		_, err = f.WriteAt(h.encode(), 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(noSpace(err), s.discard(temp))
+	}
+	name := filepath.Join(s.dir, segmentName(h.number))
+	if err := s.fsys.Rename(temp, name); err != nil {
+		return nil, errors.Join(noSpace(err), s.discard(temp))
+	}
+	if err := s.fsys.SyncDir(s.dir); err != nil {
+		return nil, err
+	}
+	// Opened by its own name, which errors will tell.
+	return openSegment(s.fsys, s.dir, h.number)
+}
+
+// discard removes a file that was not used. If that fails it is in nobody's way: it
+// is replaced by the next one of its name, or removed at the next Open.
+func (s *Store) discard(name string) error {
+	err := s.fsys.Remove(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // blank reports whether nothing was ever written from an offset on.
 func (s *segment) blank(w *window, off int64) (bool, error) {
 	for off < s.allocated {
@@ -118,18 +157,12 @@ func allocate(f vfs.File, from, to int64) error {
 	return nil
 }
 
-// grow makes the file long enough, before anything is written into the new part.
-// A disk that is full leaves it as it was: ErrNoSpace.
-func (s *segment) grow(need int64) error {
-	if need <= s.allocated {
-		return nil
-	}
-	err := allocate(s.file, s.allocated, need)
-	if err == nil {
-		s.allocated = need
-		return nil
-	}
-	if !vfs.IsNoSpace(err) {
+// grow writes zeros behind the space that is there, from one offset to another. The
+// space counts when the batch is synced that it is for. A disk that is full leaves the
+// file as it was: ErrNoSpace.
+func (s *segment) grow(from, to int64) error {
+	err := allocate(s.file, from, to)
+	if err == nil || !vfs.IsNoSpace(err) {
 		return err
 	}
 	// If not even that has space, the zeros stay: nothing counts on them.

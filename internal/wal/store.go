@@ -32,11 +32,10 @@ type Options struct {
 	// StoreID draws the id of a new store; it must not return 0. Only called when
 	// the directory is new.
 	StoreID func() uint64
-	// Background runs a function, soon, in a goroutine that the owner waits for
-	// after Close. nil runs it at once, in the log writer.
-	Background func(func())
 	// Visitor is shown the log while it is recovered; it may be nil.
 	Visitor Visitor
+
+	chunk int64 // instead of chunkSize, for tests: at least a batch header, and a multiple of 8
 }
 
 // Visitor is told what the log holds, in the order in which it was written. If
@@ -76,8 +75,8 @@ type TornTail struct {
 type Store struct {
 	fsys      vfs.FS
 	dir       string
-	limit     int64 // of a segment's size
-	runner    func(func())
+	limit     int64  // of a segment's size
+	chunk     int64  // see chunkSize
 	seed      uint32 // of the batches' checksums: the store id's
 	bootstrap *pair
 	state     *pair
@@ -92,7 +91,6 @@ type Store struct {
 	identity Identity
 	hard     HardState
 	closed   bool
-	ahead    ahead
 }
 
 // writer is the end of the log, which only the log writer touches.
@@ -101,6 +99,7 @@ type writer struct {
 	off    int64  // where the next batch goes
 	prev   uint32 // checksum of the batch before it
 	sealed bool   // nothing was written since the last seal
+	usual  int64  // how large a batch of records is, on average of the last ones
 	buf    []byte
 	spill  spill
 	marker marker
@@ -209,7 +208,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	return errors.Join(err, s.stopAhead(), s.release())
+	return errors.Join(err, s.release())
 }
 
 // release closes what Open has opened.

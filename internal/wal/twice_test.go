@@ -231,6 +231,53 @@ func TestEraseThatFailsIsDoneAgain(t *testing.T) {
 	}
 }
 
+// TestCutThatFailsIsDoneAgain: a large batch was refused, and a sync failed while it was
+// taken back. What the disk may still have of it does not come back behind another one.
+func TestCutThatFailsIsDoneAgain(t *testing.T) {
+	for syncs := range 4 {
+		for size := 600; size < 6000; size += 100 {
+			d, want := newDisk(t, 64<<10), image{first: 1}
+			d.options.chunk = 512
+			s := d.open()
+			b := records(0, 1, 1, 1, 2000)
+			want.put(1, b)
+			d.must(s.Append(1, 0, b))
+			full, left := false, syncs
+			d.SetFault(func(op vfs.Op) error {
+				if op.Kind == vfs.OpWrite && op.Offset > s.writer.off+4500 && op.Length == 512 {
+					full = true
+					return syscall.ENOSPC
+				}
+				if left--; full && op.Kind == vfs.OpSync && left < 0 {
+					return syscall.EIO
+				}
+				return nil
+			})
+			if err := s.Append(2, 0, records(0, 2, 1, 1, 7000)); err == nil {
+				t.Fatal("appended")
+			}
+			_ = s.Close()
+			d.SetFault(nil)
+			s = d.open()
+			d.expect(s, want)
+			stale, begins := len(d.Pending()), s.writer.off&^(sectorSize-1)
+			d.SetFault(func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync {
+					return vfs.ErrCrashed
+				}
+				return nil
+			})
+			if err := s.Append(2, 0, records(0, 2, 1, 1, size)); err == nil {
+				t.Fatal("appended")
+			}
+			d.crash(func(p vfs.Pending) bool {
+				return p.Index < stale && p.Whole == 512 || p.Kind == vfs.OpTruncate || p.Offset == begins
+			})
+			d.expect(d.open(), want)
+		}
+	}
+}
+
 // TestNoSpaceToGiveSpaceBack: removing and cutting need space, too, on a disk that
 // copies on write. That is not final.
 func TestNoSpaceToGiveSpaceBack(t *testing.T) {
@@ -278,7 +325,7 @@ func TestLastIndexOfAll(t *testing.T) {
 	d.expect(d.open(), want)
 }
 
-// TestSegmentsAreNeverTooSmall: a prepared one must hold its header.
+// TestSegmentsAreNeverTooSmall: one must hold more than its header.
 func TestSegmentsAreNeverTooSmall(t *testing.T) {
 	d, want := newDisk(t, 1), image{first: 1}
 	s := d.open()

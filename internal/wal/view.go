@@ -136,28 +136,37 @@ type marker struct {
 }
 
 // scan returns the marks of a batch of records, whose body, at file offset off, is
-// given; cuts says that it replaces entries. The result is valid until the next call.
-func (m *marker) scan(seg *segment, first uint64, cuts bool, body []byte, off int64) ([]mark, error) {
+// given in pieces of whole records; cuts says that it replaces entries. The result is
+// valid until the next call.
+func (m *marker) scan(seg *segment, cuts bool, off int64, body ...[]byte) ([]mark, error) {
 	m.found = m.found[:0]
-	end := off + int64(len(body))
+	end := off
+	for _, piece := range body {
+		end += int64(len(piece))
+	}
 	if m.seg != seg || cuts {
 		m.seg, m.force = seg, true
 	}
-	for at := 0; at < len(body); first++ {
-		if m.force || m.since >= markInterval {
-			m.found = append(m.found, mark{index: first, seg: seg, off: off + int64(at), end: end})
-			m.force, m.since = false, 0
+	for _, rest := range body {
+		for len(rest) > 0 {
+			size := int64(len(rest))
+			if !m.force && m.since+size < markInterval {
+				m.since += size
+				off += size
+				break
+			}
+			r, after, err := NextRecord(rest)
+			if err != nil {
+				return nil, err
+			}
+			if m.force || m.since >= markInterval {
+				m.found = append(m.found, mark{index: r.Index(), seg: seg, off: off, end: end})
+				m.force, m.since = false, 0
+			}
+			rest = after
+			m.since += int64(len(r))
+			off += int64(len(r))
 		}
-		if !m.force && m.since+int64(len(body)-at) < markInterval {
-			m.since += int64(len(body) - at)
-			break
-		}
-		r, _, err := NextRecord(body[at:])
-		if err != nil {
-			return nil, err
-		}
-		at += len(r)
-		m.since += int64(len(r))
 	}
 	return m.found, nil
 }

@@ -8,8 +8,19 @@ import (
 	"github.com/goraft/raft/internal/vfs"
 )
 
-// keepBuffer is how large the writer's buffer may stay between batches.
-const keepBuffer = 4 << 20
+// chunkSize is the most that is gathered for one write. A batch that is larger takes
+// several, before its one sync, and so no more memory.
+//
+// It is also the size from which on bytes cost more than syncs do: such a large batch
+// grows its file by itself, instead of being written into zeros that were. So do small
+// ones among them, or their zeros would be in the place of the next large one.
+const chunkSize = 256 << 10
+
+// usualOf is over about how many batches the usual size is averaged.
+const usualOf = 16
+
+// step is by how much a segment grows while batches are small.
+func (s *Store) step() int64 { return 4 * s.chunk }
 
 // rollSize is kept free at the end of every segment, so that it can always be
 // ended without asking the disk for space. A batch leaves sealSpace as well, so that
@@ -24,7 +35,8 @@ const (
 // is commit, the commit index that the caller knows of.
 //
 // The buffers hold records that were stamped, one after the other; they are not
-// kept. There is one write and one sync, and no allocation but for a rare mark.
+// kept. There is one write, or one for each chunk of a large batch, and one sync; and
+// no allocation but for a rare mark.
 // first must not be below the log, nor leave a gap: ErrOutOfRange. Errors of the
 // disk are final (ErrFailed), except for ErrNoSpace.
 func (s *Store) Append(first, commit uint64, bufs ...[]byte) error {
@@ -142,7 +154,8 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	if apart {
 		size += alignSector(w.off) - w.off
 	}
-	if err := s.reserve(size, h.kind); err != nil {
+	room, err := s.reserve(size, h.kind)
+	if err != nil {
 		return s.fail(err)
 	}
 	end := w.off
@@ -150,16 +163,16 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 		w.off = alignSector(w.off)
 	}
 	start := w.off
-	b, err := s.put(h, bufs)
-	if err != nil {
+	if err := s.put(h, bufs); err != nil {
 		w.off = end
 		return s.fail(err)
 	}
+	w.seg.allocated = room
 	var marks []mark
 	if h.kind == kindAppend {
+		w.usual += (size - w.usual) / usualOf
 		_, last := s.Bounds()
-		body := b[batchHeaderSize : batchHeaderSize+int64(h.length)]
-		if marks, err = w.marker.scan(w.seg, h.first, h.first <= last, body, start+batchHeaderSize); err != nil {
+		if marks, err = w.marker.scan(w.seg, h.first <= last, start+batchHeaderSize, bufs...); err != nil {
 			return s.fail(err)
 		}
 	} else if h.kind != kindSeal {
@@ -169,47 +182,60 @@ func (s *Store) write(h *batchHeader, bufs [][]byte) error {
 	s.mu.Lock()
 	s.view.apply(h, marks)
 	s.mu.Unlock()
-	if cap(w.buf) > keepBuffer {
-		w.buf = nil
-	}
-	s.allocateAhead()
 	return nil
 }
 
 // put writes a batch and syncs it. The place must be reserved.
-func (s *Store) put(h *batchHeader, bufs [][]byte) ([]byte, error) {
+func (s *Store) put(h *batchHeader, bufs [][]byte) error {
 	w := &s.writer
-	size := int(h.size())
-	if cap(w.buf) < size {
-		w.buf = make([]byte, size, size+size/4)
-	}
-	b := w.buf[:batchHeaderSize]
-	for _, buf := range bufs {
-		b = append(b, buf...)
-	}
-	padded := b[:size]
-	clear(padded[len(b):])
+	size := h.size()
 	h.prev, h.segment, h.offset = w.prev, w.seg.header.number, w.off
-	h.sealBatch(padded, s.seed)
-	if _, err := w.seg.file.WriteAt(padded, w.off); err != nil {
-		return nil, s.undo(err, size)
+	if err := s.stream(h, bufs); err != nil {
+		return s.undo(err, size)
 	}
 	if err := w.seg.file.Sync(); err != nil {
-		return nil, err
+		return err
 	}
-	w.off += int64(size)
+	w.off += size
 	w.prev = h.checksum
-	return padded, nil
+	return nil
 }
 
-// undo takes back a batch that found the disk full, although its space had been
-// written before: there are file systems that never write in place.
-func (s *Store) undo(cause error, size int) error {
+// stream writes a batch at the end of the log, a chunk at a time. The checksum stands in
+// front of what it covers, so the body is gone through before.
+func (s *Store) stream(h *batchHeader, bufs [][]byte) error {
+	w := &s.writer
+	if size := min(h.size(), s.chunk); int64(cap(w.buf)) < size {
+		w.buf = make([]byte, min(size+size/4, s.chunk))
+	}
+	b := w.buf[:batchHeaderSize]
+	h.sealBatch(b, s.seed, bufs...)
+	at := w.off
+	for _, rest := range bufs {
+		for len(rest) > 0 {
+			if len(b) == cap(b) {
+				if _, err := w.seg.file.WriteAt(b, at); err != nil {
+					return err
+				}
+				at, b = at+int64(len(b)), b[:0]
+			}
+			n := min(len(rest), cap(b)-len(b))
+			b, rest = append(b, rest[:n]...), rest[n:]
+		}
+	}
+	b = append(b, zeros[:padding(int64(h.length))]...)
+	_, err := w.seg.file.WriteAt(b, at)
+	return err
+}
+
+// undo takes back a batch that found the disk full: a large one, or one whose space had
+// been written before, for there are file systems that never write in place.
+func (s *Store) undo(cause error, size int64) error {
 	w := &s.writer
 	if !vfs.IsNoSpace(cause) {
 		return cause
 	}
-	w.spill = spill{seg: w.seg, from: w.off, to: w.off + int64(size)}
+	w.spill = spill{seg: w.seg, from: w.off, to: w.off + size}
 	if err := s.clean(); err != nil {
 		return err
 	}
@@ -230,10 +256,15 @@ type spill struct {
 func (s *Store) clean() error {
 	left := &s.writer.spill
 	if left.seg != nil {
+		if err := left.cutBack(); err != nil {
+			return err
+		}
 		// The first sector last: as long as it is not zeros, Open erases it all, whatever
 		// a sync that has failed may have left on the disk.
-		rest := min(alignSector(left.from+1), left.to)
-		for _, part := range [2][2]int64{{rest, left.to}, {left.from, rest}} {
+		to := min(left.to, left.seg.allocated)
+		from := min(left.from, to)
+		rest := min(alignSector(from+1), to)
+		for _, part := range [2][2]int64{{rest, to}, {from, rest}} {
 			if err := zero(left.seg.file, part[0], part[1], false); err != nil {
 				return noSpace(err)
 			}
@@ -255,28 +286,65 @@ func (s *Store) clean() error {
 	return nil
 }
 
-// reserve makes room for a batch: in the current segment, or in a new one if it
-// does not fit any more or if the cluster id has changed. Nothing of the batch is
-// written before there is space for all of it, so a full disk tears nothing.
-func (s *Store) reserve(size int64, kind batchKind) error {
+// cutBack takes away what was spilled beyond the space that the segment had. It is zeros
+// before, but for the batch's first sector and as far as a full disk lets it be: a sync
+// that fails may lose the cut, and what comes back with it would stand behind the
+// batches of a later Open, which knows nothing of it.
+func (left *spill) cutBack() error {
+	f, had := left.seg.file, left.seg.allocated
+	if left.to <= had {
+		return nil
+	}
+	size, err := f.Size()
+	if err != nil || size <= had {
+		return noSpace(err)
+	}
+	from := min(max(alignSector(left.from+1), had), size)
+	if err := zero(f, from, size, false); err != nil && !vfs.IsNoSpace(err) {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return noSpace(f.Truncate(had))
+}
+
+// reserve makes room for a batch: in the current segment, or in a new one if it does
+// not fit any more or if the cluster id has changed. It returns the size that the file
+// has when the batch is written.
+//
+// Nothing of a batch is written before there is space for all of it, so a full disk
+// tears nothing. While batches are large, they take their space by being written, and
+// are taken back if there is too little. Only what must be free behind one is there before.
+func (s *Store) reserve(size int64, kind batchKind) (int64, error) {
 	w := &s.writer
 	target := segmentTarget(w.seg.header.number, s.limit)
-	space := int64(sealSpace)
+	space, large := int64(sealSpace), max(size, w.usual) >= s.chunk
 	if kind == kindSeal {
 		target, space = max(target, w.seg.allocated), 0
 	}
 	fits := w.off+size+rollSize <= target || w.off == segmentHeaderSize
 	if !fits || w.seg.header.clusterID != s.identity.ClusterID {
-		if err := s.roll(size + space); err != nil {
-			return err
+		first := size + space
+		if large {
+			first = space
+		}
+		if err := s.roll(first); err != nil {
+			return 0, err
 		}
 		target = segmentTarget(w.seg.header.number, s.limit)
 	}
-	need := w.off + size + rollSize + space
+	end := w.off + size
+	need := end + rollSize + space
 	if need <= w.seg.allocated {
-		return nil
+		return w.seg.allocated, nil
 	}
-	return w.seg.grow(max(alignSector(need), min(target, w.seg.allocated+growthStep)))
+	need = alignSector(need)
+	if large {
+		return need, w.seg.grow(max(end, w.seg.allocated), need)
+	}
+	need = max(need, min(target, w.seg.allocated+s.step()))
+	return need, w.seg.grow(w.seg.allocated, need)
 }
 
 // roll ends the current segment and begins the next one. The next file is there,
@@ -287,7 +355,7 @@ func (s *Store) reserve(size int64, kind batchKind) error {
 // Both say the commit index that was known before the batch which wants the room:
 // what that one says may be true of its own entries only, and a crash may leave
 // those that they replace.
-func (s *Store) roll(size int64) error {
+func (s *Store) roll(first int64) error {
 	w := &s.writer
 	_, last := s.Bounds()
 	commit := s.CommitIndex()
@@ -302,11 +370,11 @@ func (s *Store) roll(size int64) error {
 		commit:    commit,
 		prev:      end.checksum,
 	}
-	next, err := s.createSegment(header, size)
+	next, err := s.createSegment(header, first)
 	if err != nil {
 		return err
 	}
-	if _, err := s.put(&end, nil); err != nil {
+	if err := s.put(&end, nil); err != nil {
 		err = errors.Join(err, next.file.Close())
 		if errors.Is(err, ErrNoSpace) {
 			// A successor that was not used would be taken for proof of what this segment
