@@ -101,6 +101,10 @@ type Replication interface {
 	SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse
 	// TimeoutNow takes the leader's word that this server should stand for election.
 	TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse
+	// RequestReadIndex takes another member's question what a read of its own must
+	// have seen. The answer is given when a majority has confirmed that this server
+	// leads, or when it does not.
+	RequestReadIndex(req *ReadIndexRequest) *ReadIndexResponse
 }
 
 // Maintenance keeps the log short.
