@@ -48,6 +48,8 @@ func (l *eventLoop) candidateLoop() {
 		case <-l.ctx.Done():
 		case <-l.proposals.ready:
 			l.gather()
+		case <-l.asked():
+			l.turn(l.decideStanding)
 		case <-l.inbox.ready:
 			l.turn(l.decideStanding)
 		case <-timer.C:

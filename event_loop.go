@@ -57,8 +57,9 @@ type eventLoop struct {
 	snapshots   []keptSnapshot           // the newest first
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	covering    covering                 // a snapshot of this server that waits for the log
-	taken       []any                    // scratch of turn
-	courtesy    courtesy                 // to callers
+	readers     readers
+	taken       []any    // scratch of turn
+	courtesy    courtesy // to callers
 	observed    observed
 }
 
@@ -99,6 +100,7 @@ func (l *eventLoop) turn(decide func(event any)) {
 		decide(event)
 	}
 	l.gather()
+	l.gatherReads()
 	l.flush()
 }
 
@@ -117,6 +119,10 @@ func (l *eventLoop) decide(event any) {
 		l.requestRecovery(event)
 	case *timeoutNowCall:
 		l.timeoutNow(event)
+	case *readIndexCall:
+		l.requestReadIndex(event)
+	case *questionAnswer:
+		l.leaderSaid(event)
 	case written:
 		l.wrote(event)
 	case control:
@@ -145,6 +151,8 @@ func (l *eventLoop) flush() {
 	l.answerChanges()
 	l.yield("answered")
 	l.apply(now)
+	l.askLeader()
+	l.showReads()
 }
 
 // want returns the order of this turn, for a decision to add to.

@@ -31,6 +31,8 @@ func (l *eventLoop) listen(while func() bool) {
 		case <-l.ctx.Done():
 		case <-l.proposals.ready:
 			l.gather()
+		case <-l.asked():
+			l.turn(l.decide)
 		case <-l.inbox.ready:
 			before := l.lastContact
 			l.turn(l.decide)

@@ -32,6 +32,7 @@ type ack struct {
 	name        string
 	incarnation uint64 // of the member that was asked
 	response    *AppendEntriesResponse
+	round       uint64        // of heartbeats for reads that the request was of
 	lost        bool          // it shows that the member has lost what it had acknowledged
 	at          time.Time     // when the answer was here
 	took        time.Duration // since the request left, for the heartbeat event
@@ -51,6 +52,8 @@ func (l *eventLoop) leaderLoop() {
 		select {
 		case <-l.ctx.Done():
 		case <-l.proposed():
+			l.turn(l.decideLeading)
+		case <-l.asked():
 			l.turn(l.decideLeading)
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
@@ -144,6 +147,7 @@ func (l *eventLoop) leaveOffice() {
 		c.fail(waiting, ErrNotApplied)
 	}
 	l.orphans = append(l.orphans, l.pending...)
+	l.reconsider()
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
@@ -360,6 +364,9 @@ func (l *eventLoop) acknowledged(a *ack) {
 		r.observe(response.term)
 		return
 	}
+	if response.term == o.term {
+		o.confirm(a.name, a.round)
+	}
 	if response.success && response.term == o.term && response.index <= r.log.end {
 		o.stored(a.name, response.index)
 	}
@@ -386,9 +393,10 @@ func (l *eventLoop) lead() {
 	if r.role != Leader {
 		return
 	}
+	l.leadReads()
 	l.expireDeparted()
 	l.employ()
-	view := &leaderView{logView: l.view(), term: r.term, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}
+	view := &leaderView{logView: l.view(), term: r.term, round: o.lastRound, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}
 	for _, s := range o.senders {
 		s.show(view)
 	}

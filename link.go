@@ -35,6 +35,7 @@ type opening struct {
 // flightNote is what is remembered of a request on a stream until its answer.
 type flightNote struct {
 	sequence, prev uint64
+	round          uint64 // for reads
 	sent           time.Time
 }
 
@@ -168,8 +169,8 @@ func (s *sender) receive(stream AppendStream, generation uint64) {
 }
 
 // callAppend sends a request as a single call.
-func (s *sender) callAppend(req *AppendEntriesRequest) {
-	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, sent: s.lastSent}
+func (s *sender) callAppend(req *AppendEntriesRequest, round uint64) {
+	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, round: round, sent: s.lastSent}
 	s.call(s.ctx, &s.busy, func(ctx context.Context, t Transporter) {
 		a.response = sendAppend(ctx, t, s.server, s.peer, req)
 		s.yield("called")

@@ -30,6 +30,9 @@ type run struct {
 	inbox     *queue[any]
 	proposals *queue[*proposal]
 	waiting   atomic.Int64 // bytes of the proposals in the queue
+	reads     *queue[*read]
+	reading   atomic.Int64                // reads of this server's callers
+	word      atomic.Pointer[leadersWord] // the last that this server has
 	orders    *queue[*order]
 	applier   *applier
 	loop      *eventLoop // until it starts
@@ -58,12 +61,12 @@ func (r *run) failed(err error) {
 }
 
 // call makes a call to another server on a goroutine of its own, bounded by the
-// election timeout where the transporter heeds contexts. It makes none while as
-// many as are allowed have not returned.
-func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.Context, t Transporter)) {
+// election timeout where the transporter heeds contexts. It makes none, and says so,
+// while as many as are allowed have not returned.
+func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.Context, t Transporter)) bool {
 	if busy.Add(1) > maxCalls {
 		busy.Add(-1)
-		return
+		return false
 	}
 	r.callers.Go("call", func() {
 		defer busy.Add(-1)
@@ -72,6 +75,7 @@ func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.C
 		r.yield("call")
 		f(ctx, r.transporter())
 	})
+	return true
 }
 
 // recovered is what the log on disk says when a run begins.
@@ -241,6 +245,7 @@ func (l *eventLoop) end() {
 	l.publish()
 	l.applier.ranges.close()
 	l.proposals.close()
+	l.reads.close() // who waits is told by the end of the run
 	for _, p := range append(l.gathered[l.dealt:], l.proposals.take(nil)...) {
 		p.fail(StopError, ErrNotApplied)
 	}

@@ -22,6 +22,7 @@ import (
 type Server interface {
 	Lifecycle
 	Proposer
+	Reader
 	Membership
 	Replication
 	Maintenance
@@ -196,6 +197,7 @@ type server struct {
 	settings         settings
 	lifecycle        *lifecycle
 	proposals        proposalPool
+	reads            readPool
 	restored         restoredSnapshot
 }
 

@@ -258,6 +258,7 @@ func (a *applier) recoverState(label snapshot.Label) error {
 		return err
 	}
 	if !a.home.server.restored.is(file.Info()) {
+		a.exclude()
 		a.inside.enter(a.goroutine)
 		defer a.inside.leave()
 		if err := recoverMachine(a.home.server.stateMachine, file); err != nil {

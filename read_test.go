@@ -1,0 +1,316 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// everywhere are the levels that need no leader's word here and now.
+var everywhere = map[string]ReadLevel{"linearizable": Linearizable, "zero": {}, "bounded": BoundedStaleness(0), "far": BoundedStaleness(time.Nanosecond)}
+
+// Any server serves reads of any level; linearizable ones see what was acknowledged.
+func TestReadOnEveryServer(t *testing.T) {
+	for form, options := range transports {
+		if form == "bare" {
+			continue // it cannot ask the leader
+		}
+		t.Run(form, func(t *testing.T) {
+			inRunningCluster(t, 3, options, func(c *clusterTest) {
+				for i := range 20 {
+					value := fmt.Sprint("x", i)
+					c.put(value)
+					for name, s := range c.Servers() {
+						for what, level := range everywhere {
+							got := <-c.asyncRead(s, level)
+							require.NoError(c.t, got.err, "%s at %s", what, name)
+							require.Equal(c.t, value, got.value, "%s at %s", what, name)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// Without the ability to ask the leader, who does not lead says so at once.
+func TestReadWithATransporterThatCannotAsk(t *testing.T) {
+	inRunningCluster(t, 3, transports["bare"], func(c *clusterTest) {
+		c.put("x")
+		c.converge()
+		for _, name := range c.followers() {
+			require.Equal(c.t, NotLeaderError, (<-c.asyncRead(c.Server(name), Linearizable)).err)
+			require.Equal(c.t, "x", (<-c.asyncRead(c.Server(name), Stale)).value)
+		}
+		require.Equal(c.t, "x", (<-c.asyncRead(c.leader(), Linearizable)).value)
+	})
+}
+
+// A token of a write makes any server show it, as soon as it has it.
+func TestReadYourWrites(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.put("old")
+		c.converge()
+		behind := c.followers()[0]
+		c.Isolate(behind)
+		c.put("new")
+		token, err := c.leader().ReadIndex(c.ctx, Stale)
+		require.NoError(c.t, err)
+		require.GreaterOrEqual(c.t, token.Index, c.leader().CommitIndex())
+
+		read := c.asyncRead(c.Server(behind), AtLeast(token))
+		require.Equal(c.t, "old", (<-c.asyncRead(c.Server(behind), Stale)).value, "stale, under that name")
+		require.Equal(c.t, "old", (<-c.asyncRead(c.Server(behind), AtLeast(Token{}))).value)
+		c.pass(10 * testElection)
+		require.Empty(c.t, read)
+		bounded, cancel := context.WithTimeout(c.ctx, testElection)
+		_, err = c.Server(behind).ReadIndex(bounded, AtLeast(token))
+		cancel()
+		require.ErrorIs(c.t, err, CommandTimeoutError)
+		require.ErrorIs(c.t, err, context.DeadlineExceeded)
+		c.Heal()
+		require.Equal(c.t, "new", (<-read).value)
+	})
+}
+
+// What a server was told within the bound it need not ask again; what is older it must.
+func TestBoundedStaleness(t *testing.T) {
+	const bound = 3 * testElection
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.put("old")
+		for _, s := range c.Servers() {
+			require.Equal(c.t, "old", (<-c.asyncRead(s, Linearizable)).value)
+		}
+		behind := c.followers()[0]
+		c.Isolate(behind)
+		c.put("new")
+		c.pass(bound / 2)
+		require.Equal(c.t, "old", (<-c.asyncRead(c.Server(behind), BoundedStaleness(bound))).value, "no older than it may be")
+		c.pass(bound)
+		require.Equal(c.t, ErrNoLeader, (<-c.asyncRead(c.Server(behind), BoundedStaleness(bound))).err)
+		c.Heal()
+		c.converge()
+		require.Equal(c.t, "new", (<-c.asyncRead(c.Server(behind), BoundedStaleness(bound))).value)
+	})
+}
+
+// Reads that wait share rounds of heartbeats: a thousand cost no more than a few.
+func TestReadsShareRounds(t *testing.T) {
+	for _, who := range []string{"leader", "follower"} {
+		t.Run(who, func(t *testing.T) {
+			inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+				c.Delay(time.Millisecond, 2*time.Millisecond)
+				c.put("x")
+				s := c.leader()
+				if who == "follower" {
+					s = c.Server(c.followers()[0])
+				}
+				synctest.Wait()
+				last, sent := c.leader().Status().LastIndex, c.Network().Stats().Sent
+				var reads []<-chan outcome
+				for range 1000 {
+					reads = append(reads, c.asyncRead(s, Linearizable))
+				}
+				for _, read := range reads {
+					got := <-read
+					require.NoError(c.t, got.err)
+					require.Less(c.t, got.took, 20*time.Millisecond)
+				}
+				require.Less(c.t, c.Network().Stats().Sent-sent, uint64(40))
+				require.Equal(c.t, last, c.leader().Status().LastIndex, "no entry was needed")
+			})
+		})
+	}
+}
+
+// No round begins for a server that does not answer: it would be sent one after the other.
+func TestReadsDoNotFloodWhoIsSilent(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.put("x")
+		silent, leader := c.followers()[0], c.leader()
+		c.Network().Clog(silent, leader.Name())
+		before := c.Network().Stats().Sent
+		for range 500 {
+			require.Equal(c.t, "x", (<-c.asyncRead(leader, Linearizable)).value)
+		}
+		// Each read takes one heartbeat to the other follower, and its answer.
+		require.Less(c.t, c.Network().Stats().Sent-before, uint64(1100))
+	})
+}
+
+// While somebody looks, nothing is applied, and two may look at once; then it is
+// applied.
+func TestReadHoldsOffApply(t *testing.T) {
+	inRunningCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		c.put("old")
+		leave, inside := make(chan struct{}), atomic.Int32{}
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				err := c.leader().Read(c.ctx, Stale, func(machine StateMachine) error {
+					inside.Add(1)
+					<-leave
+					require.Equal(c.t, "old", machine.(*journal).last())
+					return nil
+				})
+				require.NoError(c.t, err)
+			})
+			synctest.Wait()
+		}
+		require.EqualValues(c.t, 3, inside.Load(), "they wait for each other")
+		write := c.async(c.leader(), &testCommand{"new"})
+		c.pass(testElection)
+		require.Empty(c.t, write)
+		late := c.asyncRead(c.leader(), Stale)
+		synctest.Wait()
+		require.Empty(c.t, late, "it would hold off what has waited for longer")
+		close(leave)
+		require.NoError(c.t, (<-write).err)
+		require.NoError(c.t, (<-late).err)
+		all.Wait()
+	})
+}
+
+// concurrentJournal may be read while it applies.
+type concurrentJournal struct{ *journal }
+
+// ReadsConcurrently is ConcurrentReader's.
+func (concurrentJournal) ReadsConcurrently() {}
+
+func TestConcurrentReaderHoldsOffNothing(t *testing.T) {
+	inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		c.machine = func(j *journal) StateMachine { return concurrentJournal{j} }
+		require.NoError(c.t, c.Bootstrap(c.ctx))
+		require.NoError(c.t, c.WaitForConverged(c.ctx))
+		err := c.leader().Read(c.ctx, Linearizable, func(StateMachine) error {
+			c.put("new")
+			return nil
+		})
+		require.NoError(c.t, err)
+	})
+}
+
+// What f returns, or panics with, is the caller's, and Apply goes on.
+func TestReadEndsAsItsFunctionDoes(t *testing.T) {
+	inRunningCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		own := errors.New("own")
+		require.Equal(c.t, own, c.leader().Read(c.ctx, Linearizable, func(StateMachine) error { return own }))
+		value, err := Read(c.ctx, c.leader(), Stale, func(StateMachine) (int, error) { return 7, own })
+		require.Equal(c.t, own, err)
+		require.Zero(c.t, value)
+		require.PanicsWithValue(c.t, "own", func() {
+			_ = c.leader().Read(c.ctx, Linearizable, func(StateMachine) error { panic("own") })
+		})
+		c.put("x")
+	})
+}
+
+// Calls that cannot be answered say why, at once.
+func TestReadRefuses(t *testing.T) {
+	inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		s, err := NewServer("n1", t.TempDir(), c.Network().Transporter("n1"), nil, nil, "")
+		require.NoError(c.t, err)
+		read := func(ctx context.Context) error {
+			_, err := s.ReadIndex(ctx, Stale)
+			return err
+		}
+		require.Equal(c.t, StopError, read(c.ctx))
+		var inside error
+		c.during = func(ctx Context, _ string) {
+			_, inside = ctx.Server().ReadIndex(c.ctx, Stale)
+		}
+		require.NoError(c.t, c.Bootstrap(c.ctx))
+		c.put("x")
+		require.Equal(c.t, ErrReentrant, inside)
+		ended, cancel := context.WithCancel(c.ctx)
+		cancel()
+		_, err = c.leader().ReadIndex(ended, Linearizable)
+		require.ErrorIs(c.t, err, context.Canceled)
+		require.ErrorIs(c.t, err, CommandTimeoutError)
+		require.Nil(c.t, s.RequestReadIndex(nil))
+		require.Nil(c.t, s.RequestReadIndex(&ReadIndexRequest{}))
+	})
+}
+
+// However a read waits, Stop ends it.
+func TestStopEndsReads(t *testing.T) {
+	for form, options := range transports {
+		t.Run(form, func(t *testing.T) {
+			inRunningCluster(t, 3, options, func(c *clusterTest) {
+				c.put("x")
+				c.converge()
+				leader := c.leader()
+				c.Partition([]string{"s1"}, []string{"s2"}, []string{"s3"})
+				reads := make(map[string]<-chan outcome)
+				for name, s := range c.Servers() {
+					if s == leader || form != "bare" {
+						reads[name+" linearizable"] = c.asyncRead(s, Linearizable)
+					}
+					reads[name+" token"] = c.asyncRead(s, AtLeast(Token{1000}))
+				}
+				synctest.Wait()
+				for name, s := range c.Servers() {
+					s.Stop()
+					for what, read := range reads {
+						if what[:2] == name {
+							require.Equal(c.t, StopError, (<-read).err, what)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// Apply that halts may have stopped half way: nobody sees what it left.
+func TestNobodySeesWhatAHaltLeft(t *testing.T) {
+	inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		c.during = func(_ Context, value string) {
+			if value == "bad" {
+				panic("bad")
+			}
+		}
+		require.NoError(c.t, c.Bootstrap(c.ctx))
+		require.NoError(c.t, c.WaitForConverged(c.ctx))
+		s := c.leader()
+		waiting := c.asyncRead(s, AtLeast(Token{1000}))
+		synctest.Wait()
+		_, err := s.DoContext(c.ctx, &testCommand{"bad"})
+		require.Error(c.t, err)
+		require.ErrorIs(c.t, (<-waiting).err, ErrHalted)
+		for _, level := range []ReadLevel{Stale, AtLeast(Token{})} {
+			require.ErrorIs(c.t, (<-c.asyncRead(s, level)).err, ErrHalted)
+		}
+	})
+}
+
+// Too many reads that wait are refused, and those who gave up count no more.
+func TestReadsThatWaitAreBounded(t *testing.T) {
+	inRunningCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+		s := c.leader()
+		bounded, cancel := context.WithCancel(c.ctx)
+		for round := range 3 {
+			var waiting sync.WaitGroup
+			for range maxReads {
+				waiting.Go(func() { _, _ = s.ReadIndex(bounded, AtLeast(Token{1000})) })
+			}
+			synctest.Wait()
+			_, err := s.ReadIndex(c.ctx, Stale)
+			require.Equal(c.t, ErrOverloaded, err, "round %d", round)
+			cancel()
+			waiting.Wait()
+			bounded, cancel = context.WithCancel(c.ctx)
+			require.NoError(c.t, (<-c.asyncRead(s, Linearizable)).err)
+		}
+		cancel()
+		held := len(s.(*server).lifecycle.run.Load().applier.looking.waiting)
+		require.LessOrEqual(c.t, held, 2*maxReads+64)
+	})
+}
