@@ -25,7 +25,6 @@ type memoryCalls struct{ callTransporter }
 type callTransporter interface {
 	Transporter
 	ContextTransporter
-	ReadIndexTransporter
 }
 
 func TestClusterReplicates(t *testing.T) {
