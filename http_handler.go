@@ -75,6 +75,7 @@ func (t *HTTPTransporter) routes(server Server) []route {
 		{t.SnapshotPath(), e.post(e.serveSnapshot)},
 		{t.SnapshotRecoveryPath(), e.post(e.serveSnapshotRecovery)},
 		{t.TimeoutNowPath(), e.post(e.serveTimeoutNow)},
+		{t.ReadIndexPath(), e.post(e.serveReadIndex)},
 		{t.StreamPath(), e.serveStream},
 	}
 }
@@ -138,6 +139,13 @@ func (e *endpoint) serveTimeoutNow(w http.ResponseWriter, r *http.Request) {
 	var req TimeoutNowRequest
 	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
 		respond(w, e.server.TimeoutNow(&req))
+	}
+}
+
+func (e *endpoint) serveReadIndex(w http.ResponseWriter, r *http.Request) {
+	var req ReadIndexRequest
+	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.RequestReadIndex(&req))
 	}
 }
 
