@@ -35,9 +35,9 @@
 //
 // The list of files is the architecture.
 //
-//	the face       server.go lifecycle.go propose.go read.go receive.go options.go settings.go status.go
-//	               state.go errors.go command.go commands.go state_machine.go context.go event.go
-//	               log_level.go goraft_names.go
+//	the face       server.go lifecycle.go propose.go read.go leading.go receive.go options.go
+//	               settings.go status.go state.go errors.go command.go commands.go state_machine.go
+//	               context.go event.go log_level.go goraft_names.go
 //	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go read_index.go
 //	               message_codec.go configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go history.go intents.go

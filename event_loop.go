@@ -43,6 +43,7 @@ type eventLoop struct {
 	lastContact time.Time         // with a leader
 	begun       bool              // told to begin a cluster
 	summoned    uint64            // the term in which the leader has told it to stand for election
+	rests       time.Time         // it does not stand for election before
 	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate

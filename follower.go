@@ -83,9 +83,9 @@ func (l *eventLoop) electionTimeout() time.Duration {
 // mayCampaign reports whether this server may stand for election: it is a voter,
 // and its log has begun, or it was told to begin one, or a crash has kept it from
 // that after the cluster had got its id. One whose disk takes no writes would lead
-// without storing.
+// without storing. One that has stepped down rests for as long as it was told.
 func (l *eventLoop) mayCampaign() bool {
-	return l.blocked() == "" && l.raft.electable() && (l.raft.log.end > 0 || l.begun || l.raft.clusterID != 0)
+	return l.blocked() == "" && !time.Now().Before(l.rests) && l.raft.electable() && (l.raft.log.end > 0 || l.begun || l.raft.clusterID != 0)
 }
 
 // heardLeader takes notice of a valid message of the leader.

@@ -22,6 +22,7 @@ type office struct {
 	// it is committed, that the leader was still one.
 	confirming []*change
 	departed   []departed
+	handing    *handing        // of the office to another server, nil if none is under way
 	joined     map[string]bool // members that AddPeer named although they were members
 	leaving    bool            // the configuration in force has this server's vote no more
 }
@@ -55,6 +56,9 @@ func (l *eventLoop) leaderLoop() {
 			l.turn(l.decideLeading)
 		case <-l.asked():
 			l.turn(l.decideLeading)
+		case <-l.office.overdue():
+			l.turn(l.decideLeading)
+			l.office.keep(noTransfer("it took longer than an election timeout"))
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
 			if l.rearm {
@@ -151,6 +155,7 @@ func (l *eventLoop) leaveOffice() {
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
+	l.handed(o)
 	if l.stopping() {
 		return
 	}
@@ -203,6 +208,9 @@ func (l *eventLoop) mayGather() bool {
 		return true
 	}
 	waiting := l.waiting.Load()
+	if l.leads() && l.office.handing != nil {
+		return waiting > int64(l.options.maxUncommittedBytes) // to be refused
+	}
 	return l.leads() && (l.full != nil || waiting >= enoughBytes ||
 		int64(l.pendingBytes)+waiting > int64(l.options.maxUncommittedBytes) ||
 		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
@@ -309,6 +317,10 @@ func (l *eventLoop) propose(p *proposal) {
 		p.fail(ErrNoSpace, ErrNotApplied)
 		return
 	}
+	if l.office.handing != nil {
+		p.fail(ErrOverloaded, ErrNotApplied)
+		return
+	}
 	// The tail is larger than it should be only while this server's own disk is
 	// behind: the others can commit without it, but memory must not take its place.
 	behind := l.tail.size > tailBytes+l.options.maxUncommittedBytes
@@ -394,6 +406,7 @@ func (l *eventLoop) lead() {
 		return
 	}
 	l.leadReads()
+	l.handOn()
 	l.expireDeparted()
 	l.employ()
 	view := &leaderView{logView: l.view(), term: r.term, round: o.lastRound, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}

@@ -40,6 +40,9 @@ func (l *eventLoop) publish() {
 	}
 	l.told = now
 	l.published.Store(now)
+	if old == nil || old.leader() != now.leader() {
+		l.server.leaders.change()
+	}
 	if old != nil {
 		l.announce(old, now)
 	}

@@ -24,6 +24,7 @@ type Server interface {
 	Proposer
 	Reader
 	Membership
+	Leadership
 	Replication
 	Maintenance
 	Introspection
@@ -198,6 +199,7 @@ type server struct {
 	lifecycle        *lifecycle
 	proposals        proposalPool
 	reads            readPool
+	leaders          leaders
 	restored         restoredSnapshot
 }
 

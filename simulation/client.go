@@ -34,6 +34,8 @@ func (c *client) work(ctx context.Context) {
 		case server == nil || ctx.Err() != nil:
 		case c.rand.IntN(3) == 0:
 			c.look(server)
+		case c.rand.IntN(12) == 0:
+			c.verify(server)
 		default:
 			c.send(server)
 		}

@@ -106,13 +106,6 @@ func TestWatchNoticesLives(t *testing.T) {
 		o.Commit = 1
 		w.observe(o)
 	}
-	asks := func(w *watch) {
-		w.sent(raft.MemoryMessage{From: "b", To: "a", Message: &raft.ReadIndexRequest{Sequence: 5}})
-	}
-	tells := func(w *watch, index uint64) {
-		answer := &raft.ReadIndexResponse{Term: 2, Success: true, Index: index, Sequence: 5, StoreID: 7}
-		w.sent(raft.MemoryMessage{From: "a", To: "b", Answer: true, Message: answer})
-	}
 	voted := func(w *watch, to ...string) {
 		for _, candidate := range to {
 			w.stood[candidacy{candidate, 5}] = entryID{}
@@ -156,6 +149,16 @@ func TestWatchNoticesLives(t *testing.T) {
 			expect(t, w, c.want)
 		})
 	}
+}
+
+// asks has b ask a for a read index, tells has a answer.
+func asks(w *watch) {
+	w.sent(raft.MemoryMessage{From: "b", To: "a", Message: &raft.ReadIndexRequest{Sequence: 5}})
+}
+
+func tells(w *watch, index uint64) {
+	answer := &raft.ReadIndexResponse{Term: 2, Success: true, Index: index, Sequence: 5, StoreID: 7}
+	w.sent(raft.MemoryMessage{From: "a", To: "b", Answer: true, Message: answer})
 }
 
 func quietWorld() *world {
