@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
@@ -150,6 +151,12 @@ func (a *applier) interrupted() bool { return a.ranges.closed() || a.jump.Load()
 
 // applyRecords applies entries and answers their callers.
 func (a *applier) applyRecords(records []byte) {
+	began, before := time.Now(), a.applied.Load()
+	defer func() {
+		if n := a.applied.Load() - before; n > 0 {
+			a.home.applyLatency.observe(time.Since(began) / time.Duration(n))
+		}
+	}()
 	for len(records) > 0 && !a.interrupted() {
 		record, rest, err := wal.NextRecord(records)
 		if err != nil {

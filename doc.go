@@ -42,8 +42,8 @@
 //	               message_codec.go configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go history.go intents.go
 //	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
-//	               leaving.go transfer.go reads.go promises.go published.go peer.go link.go log_writer.go
-//	               applier.go applier_reads.go tasks.go courtesy.go
+//	               leaving.go transfer.go reads.go promises.go published.go peer.go link.go gauge.go
+//	               log_writer.go applier.go applier_reads.go tasks.go courtesy.go
 //	the snapshots  snapshot_take.go snapshot_load.go snapshot_send.go snapshotting.go retention.go
 //	the log        log.go log_entry.go proposal.go, over internal/wal and internal/snapshot over
 //	               internal/vfs

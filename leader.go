@@ -449,11 +449,15 @@ func (l *eventLoop) serve(m *member) {
 }
 
 // members tells of each member what the leader knows.
-func (o *office) members(c *configuration) []MemberStatus {
+func (o *office) members(c *configuration, end uint64) []MemberStatus {
 	members := membersOf(c)
 	for i := range members {
 		members[i].Match = o.match[members[i].Name]
 		members[i].LastActivity = o.activity[members[i].Name]
+		members[i].Lag = end - min(end, members[i].Match)
+		if s := o.senders[members[i].Name]; s != nil {
+			s.tell(&members[i])
+		}
 	}
 	return members
 }

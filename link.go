@@ -36,6 +36,7 @@ type opening struct {
 type flightNote struct {
 	sequence, prev uint64
 	round          uint64 // for reads
+	beat           bool   // a heartbeat
 	sent           time.Time
 }
 
@@ -169,8 +170,8 @@ func (s *sender) receive(stream AppendStream, generation uint64) {
 }
 
 // callAppend sends a request as a single call.
-func (s *sender) callAppend(req *AppendEntriesRequest, round uint64) {
-	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, round: round, sent: s.lastSent}
+func (s *sender) callAppend(req *AppendEntriesRequest, round uint64, beat bool) {
+	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, round: round, beat: beat, sent: s.lastSent}
 	s.call(s.ctx, &s.busy, func(ctx context.Context, t Transporter) {
 		a.response = sendAppend(ctx, t, s.server, s.peer, req)
 		s.yield("called")

@@ -66,7 +66,9 @@ type sender struct {
 	interval time.Duration // from the last heartbeat to the next, if nothing else is sent
 	probed   uint64        // the last round for reads that a heartbeat was of
 	heard    uint64        // and the last that an answer was to
-	lastWord time.Time     // of the peer
+	rtt      smoothed      // of a heartbeat and its answer
+	gauged   atomic.Pointer[sending]
+	lastWord time.Time // of the peer
 
 	// shipping is the index of the snapshot that the peer is sent, or was and has
 	// not caught up from, 0 if there is none: its file and the log behind it stay.
@@ -82,6 +84,7 @@ type answer struct {
 	prev     uint64 // the request's PrevLogIndex, for a call
 	sent     time.Time
 	round    uint64                 // for reads, of the request
+	beat     bool                   // the request was a heartbeat
 	response *AppendEntriesResponse // nil if there is none
 }
 
@@ -108,6 +111,7 @@ func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
 		Term: o.term, LeaderName: l.raft.name, ClusterID: l.raft.clusterID, To: m.name,
 		StoreID: l.raft.storeID, ToStoreID: m.storeID, InitialDigest: s.digest,
 	}
+	s.gauge()
 	s.tasks.Go("peer:"+m.name, s.loop)
 	return s
 }
@@ -147,6 +151,7 @@ func (s *sender) loop() {
 			s.delivered(index)
 		case <-timer.C:
 			timer.Reset(s.tick())
+			s.gauge()
 		}
 		s.connect()
 		s.probe()
@@ -250,7 +255,7 @@ func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
 	req.PrevLogIndex, req.PrevLogTerm = prev, view.terms.termAt(prev)
 	req.CommitIndex, req.Sequence, req.records = view.commitIndex, sequence, records
 	if s.link.stream == nil {
-		s.callAppend(req, view.round)
+		s.callAppend(req, view.round, len(records) == 0)
 		return true
 	}
 	s.yield("send")
@@ -258,7 +263,7 @@ func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
 		s.broken()
 		return false
 	}
-	s.link.note(flightNote{sequence: sequence, prev: prev, round: view.round, sent: s.lastSent})
+	s.link.note(flightNote{sequence: sequence, prev: prev, round: view.round, beat: len(records) == 0, sent: s.lastSent})
 	return true
 }
 
@@ -277,7 +282,7 @@ func (s *sender) answered(a answer) {
 		if !ok {
 			return
 		}
-		a.sequence, a.prev, a.round, a.sent = note.sequence, note.prev, note.round, note.sent
+		a.sequence, a.prev, a.round, a.beat, a.sent = note.sequence, note.prev, note.round, note.beat, note.sent
 	} else if a.response.Sequence != a.sequence && a.response.Sequence != 0 {
 		a.round = 0 // a transporter that mixes up answers confirms nothing
 	}
@@ -285,7 +290,9 @@ func (s *sender) answered(a answer) {
 	if response.From != "" && response.From != s.member.name || response.success && response.index > view.terms.end {
 		return
 	}
-	s.lastWord = time.Now()
+	if s.lastWord = time.Now(); a.beat {
+		s.rtt.observe(s.lastWord.Sub(a.sent))
+	}
 	lost := s.lost(&a)
 	tell := s.inbox.put
 	if !lost && a.round <= s.heard && s.foreseen(response) {

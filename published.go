@@ -21,7 +21,7 @@ func (l *eventLoop) publish() {
 		CommitIndex: r.commitIndex, LastApplied: l.applier.applied.Load(),
 		FirstIndex: r.log.base.index + 1, LastIndex: r.log.end, LastTerm: r.log.last().term, DurableIndex: l.durable,
 		ClusterID: r.clusterID, StoreID: r.storeID, ConfigurationIndex: now.configuration.index,
-		UncommittedBytes: l.pendingBytes, Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
+		UncommittedBytes: l.pendingBytes, DiskLatency: l.diskLatency.get(), ApplyLatency: l.applyLatency.get(), Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
 		StorageError: l.blocked(),
 		Ready:        l.office != nil && l.office.ready && !l.office.leaving,
 	}
@@ -32,7 +32,7 @@ func (l *eventLoop) publish() {
 		now.status.SnapshotIndex = newest.Index
 	}
 	if l.office != nil {
-		now.status.Members = l.office.members(now.configuration)
+		now.status.Members = l.office.members(now.configuration, r.log.end)
 	} else if old != nil && old.configuration == now.configuration && !old.leading() {
 		now.status.Members = old.status.Members
 	} else {

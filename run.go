@@ -24,19 +24,20 @@ type run struct {
 	events           *eventDispatcher
 	log              *slog.Logger
 
-	store     *wal.Store
-	snapshots *snapshot.Store
-	found     []snapshot.Info // the newest that are whole, when the run began
-	inbox     *queue[any]
-	proposals *queue[*proposal]
-	waiting   atomic.Int64 // bytes of the proposals in the queue
-	reads     *queue[*read]
-	reading   atomic.Int64                // reads of this server's callers
-	word      atomic.Pointer[leadersWord] // the last that this server has
-	orders    *queue[*order]
-	applier   *applier
-	loop      *eventLoop // until it starts
-	published atomic.Pointer[published]
+	store                     *wal.Store
+	snapshots                 *snapshot.Store
+	found                     []snapshot.Info // the newest that are whole, when the run began
+	inbox                     *queue[any]
+	proposals                 *queue[*proposal]
+	waiting                   atomic.Int64 // bytes of the proposals in the queue
+	reads                     *queue[*read]
+	reading                   atomic.Int64 // reads of this server's callers
+	diskLatency, applyLatency smoothed
+	word                      atomic.Pointer[leadersWord] // the last that this server has
+	orders                    *queue[*order]
+	applier                   *applier
+	loop                      *eventLoop // until it starts
+	published                 atomic.Pointer[published]
 
 	ctx    context.Context // ends when the server stops
 	cancel context.CancelFunc
@@ -225,7 +226,7 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 
 // start begins the goroutines.
 func (r *run) start(l *eventLoop) {
-	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, patience: r.settings.electionTimeout, done: func(word written) { r.inbox.put(word) }}
+	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, patience: r.settings.electionTimeout, latency: &r.diskLatency, done: func(word written) { r.inbox.put(word) }}
 	r.tasks.Go("log", w.run)
 	r.applies.Go("apply", r.applier.run)
 	r.tasks.Go("loop", func() {

@@ -308,6 +308,7 @@ func (s *server) Status() Status {
 	status := s.now().status
 	if r := s.lifecycle.run.Load(); r != nil {
 		status.LastApplied = r.applier.applied.Load()
+		status.WaitingReads = int(r.reading.Load())
 		if text := r.snapshotError.Load(); text != nil {
 			status.SnapshotError = *text
 		}

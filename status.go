@@ -29,6 +29,12 @@ type Status struct {
 	// ConfigurationIndex is the index of the entry that Members come from.
 	ConfigurationIndex uint64 `json:"configurationIndex"`
 	UncommittedBytes   int    `json:"uncommittedBytes"`
+	// WaitingReads counts the reads that wait here, for a leader's word or for Apply.
+	WaitingReads int `json:"waitingReads"`
+	// DiskLatency is the smoothed time of a write to the log with its sync,
+	// ApplyLatency that of an entry's Apply, in nanoseconds, 0 before the first.
+	DiskLatency  time.Duration `json:"diskLatency"`
+	ApplyLatency time.Duration `json:"applyLatency"`
 	// EventsDropped counts the events that listeners were too slow for, Refused
 	// the requests that were not for this server or not from its leader.
 	EventsDropped uint64 `json:"eventsDropped"`
@@ -44,6 +50,17 @@ type Status struct {
 	SnapshotError string `json:"snapshotError,omitempty"`
 }
 
+// The states in which a leader replicates to a member; see MemberStatus.
+const (
+	// ProgressProbe is one request at a time, until one shows where the logs agree.
+	ProgressProbe = "probe"
+	// ProgressReplicate is a window of requests under way.
+	ProgressReplicate = "replicate"
+	// ProgressSnapshot is a snapshot under way, because the log no longer has what the
+	// member lacks.
+	ProgressSnapshot = "snapshot"
+)
+
 // MemberStatus is one member of the configuration in force.
 type MemberStatus struct {
 	Name             string `json:"name"`
@@ -56,4 +73,16 @@ type MemberStatus struct {
 	// on the leader only.
 	Match        uint64    `json:"match"`
 	LastActivity time.Time `json:"lastActivity"`
+	// Lag is how many entries the member is behind the leader's log, Progress how it is
+	// brought up to date (one of the constants, "" for the leader itself). The rest is
+	// as of at most a heartbeat interval before: the first entry that was not sent yet,
+	// the requests with entries under way and their bytes, and the smoothed time that a
+	// heartbeat and its answer take in nanoseconds, 0 before the first. On the leader
+	// only.
+	Lag           uint64        `json:"lag"`
+	Progress      string        `json:"progress,omitempty"`
+	Next          uint64        `json:"next,omitempty"`
+	InFlight      int           `json:"inFlight"`
+	InFlightBytes int           `json:"inFlightBytes"`
+	RTT           time.Duration `json:"rtt"`
 }
