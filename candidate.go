@@ -33,7 +33,7 @@ func (l *eventLoop) candidateLoop() {
 		l.stand()
 	}
 	l.summoned = 0
-	defer func() { l.election = nil }()
+	defer func() { l.election, l.polled = nil, l.election }()
 	l.solicit(ctx)
 	timer := time.NewTimer(l.electionTimeout())
 	defer timer.Stop()

@@ -47,6 +47,7 @@ type eventLoop struct {
 	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate
+	polled      *election         // the last one that there was, until a leader is known
 	inquiry     *election         // in which nobody votes: see inquire
 	grants      map[string]uint64 // the stores of those who elected this server
 	halted      bool

@@ -207,6 +207,7 @@ func everyMethod(s Server) map[string]func() {
 		"LastCommandName":         func() { s.LastCommandName() },
 		"GetState":                func() { s.GetState() },
 		"Status":                  func() { s.Status() },
+		"Explain":                 func() { s.Explain() },
 		"ClusterID":               func() { s.ClusterID() },
 		"StoreID":                 func() { s.StoreID() },
 		"AddEventListener":        func() { s.AddEventListener(CommitEventType, func(Event) {}) },

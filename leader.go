@@ -448,12 +448,29 @@ func (l *eventLoop) serve(m *member) {
 	o.senders[m.name] = l.newSender(o, m, next)
 }
 
+// trouble says why nothing counts that a member says.
+func (o *office) trouble(name string) string {
+	switch {
+	case o.lost[name]:
+		return "another store answers under its name: it has lost its own"
+	case o.fenced[name]:
+		return "its store has lost entries that it had acknowledged"
+	}
+	return ""
+}
+
 // members tells of each member what the leader knows.
 func (o *office) members(c *configuration, end uint64) []MemberStatus {
-	members := membersOf(c)
+	members, now := membersOf(c), time.Now()
 	for i := range members {
 		members[i].Match = o.match[members[i].Name]
 		members[i].LastActivity = o.activity[members[i].Name]
+		members[i].Trouble = o.trouble(members[i].Name)
+		if last := members[i].LastActivity; last.IsZero() {
+			members[i].SilentFor = now.Sub(o.began)
+		} else {
+			members[i].SilentFor = now.Sub(last)
+		}
 		members[i].Lag = end - min(end, members[i].Match)
 		if s := o.senders[members[i].Name]; s != nil {
 			s.tell(&members[i])

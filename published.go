@@ -22,8 +22,19 @@ func (l *eventLoop) publish() {
 		FirstIndex: r.log.base.index + 1, LastIndex: r.log.end, LastTerm: r.log.last().term, DurableIndex: l.durable,
 		ClusterID: r.clusterID, StoreID: r.storeID, ConfigurationIndex: now.configuration.index,
 		UncommittedBytes: l.pendingBytes, DiskLatency: l.diskLatency.get(), ApplyLatency: l.applyLatency.get(), Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
-		StorageError: l.blocked(),
-		Ready:        l.office != nil && l.office.ready && !l.office.leaving,
+		StorageError: l.blocked(), ElectionTimeout: l.settings.electionTimeout(),
+		Ready: l.office != nil && l.office.ready && !l.office.leaving,
+	}
+	if r.role != Leader {
+		now.status.NotStanding = l.notStanding()
+	}
+	if r.leader != "" {
+		l.polled = nil
+	} else if l.polled != nil {
+		now.status.Election = l.polled.status()
+	}
+	if l.office != nil && l.office.handing != nil {
+		now.status.Transferring = l.office.handing.to
 	}
 	if r.role == Follower && l.arriving() {
 		now.status.State = Snapshotting

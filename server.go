@@ -158,6 +158,9 @@ type Introspection interface {
 	GetState() string
 	// Status is everything at once, consistent in itself.
 	Status() Status
+	// Explain is Status in words: what keeps this server, or the cluster as far as it
+	// knows, from working as it should, and what to do. See Status.Explain.
+	Explain() []Finding
 	// ClusterID is the identity of the cluster that this server's log belongs
 	// to, 0 while it belongs to none; StoreID that of its directory, 0 before
 	// Init.
@@ -318,6 +321,8 @@ func (s *server) Status() Status {
 	}
 	return status
 }
+
+func (s *server) Explain() []Finding { return s.Status().Explain() }
 
 func (s *server) ElectionTimeout() time.Duration { return s.settings.electionTimeout() }
 
