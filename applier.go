@@ -91,7 +91,7 @@ func (a *applier) run() {
 			a.admit()
 		}
 		if closed {
-			a.exclude() // the next run's state machine is the same
+			a.excludeAll()
 			return
 		}
 	}

@@ -13,7 +13,8 @@ type looking struct {
 	waiting readHeap
 	next    uint64       // the least index that one of those waits for, if there is any
 	pruned  int          // how many waited when those had been dropped who do not any more
-	inside  atomic.Int64 // who sees the state machine
+	inside  atomic.Int64 // who sees the state machine, and holds off Apply
+	staying atomic.Int64 // who looks at all, at a ConcurrentReader too
 	wanted  atomic.Bool  // the applier waits for them to leave
 }
 
@@ -54,19 +55,44 @@ func (a *applier) let(q *read, applied uint64) {
 		q.answer(readOutcome{err: a.halt})
 		return
 	}
-	if !q.sees {
-		q.answer(readOutcome{index: applied})
-		return
-	}
-	a.looking.inside.Add(1) // it may be gone again at once
+	look := q.look
+	a.looking.enter(look) // it may be gone again at once
 	if !q.answer(readOutcome{index: applied}) {
-		a.looking.inside.Add(-1)
+		a.looking.leave(look)
 	}
 }
 
-// seen is called by who was let in to see the state machine, and leaves.
-func (a *applier) seen() {
-	if a.looking.inside.Add(-1) == 0 && a.looking.wanted.Load() {
+// How a read looks at the state machine.
+const (
+	looksNot    uint8 = iota // it asks only how far that is
+	looksBeside              // at a ConcurrentReader
+	looksAlone               // nothing may be applied meanwhile
+)
+
+func (k *looking) enter(look uint8) {
+	if look >= looksBeside {
+		k.staying.Add(1)
+	}
+	if look == looksAlone {
+		k.inside.Add(1)
+	}
+}
+
+// leave reports whether that lets somebody go on who waits.
+func (k *looking) leave(look uint8) bool {
+	last := false
+	if look == looksAlone {
+		last = k.inside.Add(-1) == 0
+	}
+	if look >= looksBeside {
+		last = k.staying.Add(-1) == 0 || last
+	}
+	return last && k.wanted.Load()
+}
+
+// seen is called by who was let in, and leaves.
+func (a *applier) seen(look uint8) {
+	if a.looking.leave(look) {
 		select {
 		case a.left <- struct{}{}:
 		default:
@@ -74,17 +100,24 @@ func (a *applier) seen() {
 	}
 }
 
-// exclude waits until nobody sees the state machine. Nobody is let in meanwhile.
+// exclude waits until nobody sees the state machine who holds off Apply. Nobody is let
+// in meanwhile.
 func (a *applier) exclude() {
-	k := &a.looking
-	if k.inside.Load() == 0 {
-		return
+	if a.looking.inside.Load() > 0 {
+		a.await(&a.looking.inside)
 	}
-	k.wanted.Store(true)
-	for k.inside.Load() > 0 {
+}
+
+// excludeAll waits until nobody looks at all: the next run takes the state machine back
+// to where that begins, which is no concern of who reads now.
+func (a *applier) excludeAll() { a.await(&a.looking.staying) }
+
+func (a *applier) await(who *atomic.Int64) {
+	a.looking.wanted.Store(true)
+	for who.Load() > 0 {
 		<-a.left // or it holds the token of somebody who was not waited for
 	}
-	k.wanted.Store(false)
+	a.looking.wanted.Store(false)
 }
 
 // readHeap has the read first that waits for the least.

@@ -36,7 +36,7 @@
 // The list of files is the architecture.
 //
 //	the face       server.go lifecycle.go propose.go read.go leading.go receive.go options.go
-//	               settings.go status.go state.go errors.go command.go commands.go state_machine.go
+//	               settings.go status.go explain.go state.go errors.go command.go commands.go state_machine.go
 //	               context.go event.go log_level.go goraft_names.go
 //	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go read_index.go
 //	               message_codec.go configuration_codec.go

@@ -69,3 +69,23 @@ func ExampleLeadership_leaderChanges() {
 	}
 	// Output: true
 }
+
+// A leader says whom it misses.
+func ExampleStatus_Explain() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cluster, leader, follower := startCounters(ctx)
+	defer cluster.Close()
+
+	cluster.Crash(follower.Name())
+	for {
+		for _, finding := range leader.Explain() {
+			if finding.ID == "member-silent" {
+				fmt.Println(finding.About == follower.Name())
+				return
+			}
+		}
+		<-time.After(time.Millisecond)
+	}
+	// Output: true
+}

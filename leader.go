@@ -68,6 +68,7 @@ func (l *eventLoop) leaderLoop() {
 			}
 		case <-disk.C:
 			l.turn(l.decideLeading)
+			l.pruneReads()
 			l.relieve()
 		case <-check.C:
 			l.turn(l.decideLeading)
@@ -156,6 +157,7 @@ func (l *eventLoop) leaveOffice() {
 	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
 	l.handed(o)
+	l.askLeader()
 	if l.stopping() {
 		return
 	}

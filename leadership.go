@@ -162,7 +162,9 @@ func (l *leadership) beginRound() uint64 {
 
 // confirm takes a member's answer, in the leader's term, to a request of that round.
 func (l *leadership) confirm(name string, round uint64) {
-	l.confirmed[name] = max(l.confirmed[name], min(round, l.lastRound))
+	if round = min(round, l.lastRound); round > l.confirmed[name] {
+		l.confirmed[name] = round
+	}
 }
 
 // confirmedRound returns the last round that a majority of the voters has answered: no

@@ -86,29 +86,30 @@ func (s *server) handOver(ctx context.Context, h *handing) error {
 }
 
 func (s *server) VerifyLeader(ctx context.Context) (term uint64, err error) {
-	done := make(chan error, 1)
+	done, verified := make(chan error, 1), make(chan uint64, 1)
 	err = s.ask(ctx, func(l *eventLoop) {
-		if !l.leads() {
+		switch {
+		case !l.leads():
 			done <- NotLeaderError
 			return
-		}
-		if len(l.readers.held) >= maxReads {
+		case len(l.readers.held) >= maxReads:
 			done <- ErrOverloaded
 			return
 		}
-		term = l.office.term
-		l.readers.held = append(l.readers.held, &read{remote: func(_ uint64, ok bool) {
+		term := l.office.term
+		l.readers.held = append(l.readers.held, &read{since: time.Now(), remote: func(_ uint64, ok bool) {
 			if !ok {
 				done <- NotLeaderError
 				return
 			}
+			verified <- term
 			done <- nil
 		}})
 	}, done)
 	if err != nil {
 		return 0, err
 	}
-	return term, nil
+	return <-verified, nil
 }
 
 // ask gives the event loop something to do, and waits until that is done.

@@ -71,6 +71,7 @@ func (s *server) initialize() error {
 		if err := s.lifecycle.run.Load().endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
 			return err
 		}
+		s.lifecycle.state.Store(phaseStopped) // nobody takes the next run for one that has started
 	case phaseInitialized:
 		return nil
 	case phaseStopped:

@@ -40,7 +40,9 @@ type flightNote struct {
 	sent           time.Time
 }
 
-// note remembers a request, in place of the one noted a whole window earlier.
+// note remembers a request, in place of the one noted two windows earlier. If that was
+// one with entries, whose answer is still to come behind many to heartbeats for reads,
+// the next heartbeat's answer says the same.
 func (k *link) note(n flightNote) {
 	if k.notes == nil {
 		k.notes = make([]flightNote, 2*maxInFlight)

@@ -232,8 +232,12 @@ func (s *sender) heartbeat() {
 }
 
 // probe sends a heartbeat for reads that wait, whose answer does not wait for the
-// disk as those to entries do. To a peer that does not answer no more than some go.
+// disk as those to entries do. To a peer that does not answer no more than some go, and
+// none overtakes a single call with entries.
 func (s *sender) probe() {
+	if s.link.calls() && len(s.progress.window) > 0 {
+		return
+	}
 	if view := s.view.Load(); view != nil && view.round > s.probed && s.probed < s.heard+maxReadRounds {
 		s.heartbeat()
 	}
@@ -302,7 +306,9 @@ func (s *sender) answered(a answer) {
 		term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response,
 		round: a.round, lost: lost, at: s.lastWord, took: s.lastWord.Sub(a.sent),
 	})
-	s.heard = max(s.heard, a.round)
+	if response.term == s.term && response.Refused == refusedNot {
+		s.heard = max(s.heard, a.round)
+	}
 	hint := entryID{response.ConflictIndex, response.ConflictTerm}
 	switch {
 	case response.term != s.term || response.Refused != refusedNot:
@@ -353,6 +359,7 @@ func (s *sender) unanswered(a answer) {
 func (s *sender) broken() {
 	s.link.drop(s.settings.heartbeat())
 	s.progress.lost()
+	s.probed = s.heard
 }
 
 // unreadable takes notice that the log cannot be read. A view that is out of date

@@ -32,9 +32,9 @@ var (
 	// a round of heartbeats, which all reads that wait share, and no entry in the log;
 	// on a server that does not lead also a question to the leader.
 	Linearizable = ReadLevel{kind: levelLinearizable}
-	// Stale is the state of this server as it is: without a leader, without waiting,
-	// and as old as this server is behind. It may be older than what an earlier read
-	// saw elsewhere.
+	// Stale is the state of this server as it is: without a leader, and as old as this
+	// server is behind. It may be older than what an earlier read saw elsewhere. It waits
+	// only for an Apply or Recovery that is under way.
 	Stale = ReadLevel{kind: levelStale}
 )
 
@@ -74,38 +74,48 @@ type Token struct {
 
 // Reader reads the state machine.
 type Reader interface {
-	// Read calls f with the state machine as soon as that is as fresh as the level
-	// demands. While f runs no command is applied and no snapshot is restored here, so f
-	// should be short; it may run at the same time as the f of other reads, and as Save.
-	// A state machine that is a ConcurrentReader lets Apply go on meanwhile. f must not
-	// call Do, Read or TakeSnapshot of the same server: they would wait for Apply, which
-	// waits for f.
+	// Read calls f with the state machine (which may be nil) as soon as that is as fresh
+	// as the level demands. While f runs nothing is applied here, no snapshot restored,
+	// and none taken, so f should be short; it may run at the same time as the f of other
+	// reads. A state machine that is a ConcurrentReader lets all that go on meanwhile. f
+	// must not call Do, Read, ReadIndex or TakeSnapshot of the same server, which would
+	// wait for Apply, which waits for f; nor Stop, which would wait for two election
+	// timeouts and leave f behind.
 	//
 	// Without an error of f's own, Read fails with ErrNoLeader when no leader confirms
-	// within four election timeouts what the level demands, ErrOverloaded when too many
-	// reads wait, ErrReentrant inside Apply, StopError on a server that is not started
-	// or is stopped meanwhile, NotLeaderError where the Transporter cannot ask the
-	// leader (see ReadIndexTransporter), a *HaltError when this server applies no more,
-	// and an error that wraps CommandTimeoutError and the context's when that ends.
+	// within four election timeouts what the level demands, ErrBehind when this server
+	// knows what that is and has applied nothing for as long, ErrOverloaded when too many
+	// reads wait, ErrReentrant inside Apply, Save and Recovery, StopError on a server that
+	// is not started or is stopped meanwhile, NotLeaderError where the Transporter cannot
+	// ask the leader (see ReadIndexTransporter), a *HaltError when this server applies no
+	// more, and an error that wraps CommandTimeoutError and the context's when that ends.
 	// f was not called then.
 	Read(ctx context.Context, level ReadLevel, f func(StateMachine) error) error
 	// ReadIndex is Read without f: it returns as soon as the state machine is as fresh
 	// as the level demands, and the Token of what it has applied by then. It is for
-	// applications that guard their state themselves. After Do, ReadIndex with Stale
-	// on the same server returns a Token that covers the command.
+	// applications that guard their state themselves, and holds until the server is
+	// stopped. After Do, or after a Read, ReadIndex with Stale on the same server returns
+	// a Token that covers the command, or what was seen.
 	ReadIndex(ctx context.Context, level ReadLevel) (Token, error)
 }
 
-// ConcurrentReader is an optional ability of a StateMachine: to be read while Apply
-// or Recovery is at work. Reads then hold off nothing.
+// ConcurrentReader is an optional ability of a StateMachine: to be read while Apply,
+// Recovery, Save or FixState is at work. Reads then hold off nothing. They may see a
+// command that is being applied, and whose caller has no answer yet.
 type ConcurrentReader interface {
 	StateMachine
 	// ReadsConcurrently only says so. It is never called.
 	ReadsConcurrently()
 }
 
-// ErrNoLeader says that a read found no leader that a majority confirms.
-var ErrNoLeader = errors.New("raft: no leader was confirmed")
+// Why a read was not served. It may be tried again, here or elsewhere.
+var (
+	// ErrNoLeader says that a read found no leader that a majority confirms.
+	ErrNoLeader = errors.New("raft: no leader was confirmed")
+	// ErrBehind says that this server knows what a read must have seen, and does not get
+	// there: it is cut off, or its Apply blocks.
+	ErrBehind = errors.New("raft: this server is behind and gets no further")
+)
 
 // Read reads the server's state machine at that level and returns what f returns. See
 // Reader.
@@ -132,7 +142,8 @@ const (
 // first forgoes.
 type read struct {
 	index  uint64                      // the state that it needs
-	sees   bool                        // Apply is held off while it runs
+	look   uint8                       // how it looks at the state machine
+	since  time.Time                   // when another server asked
 	found  atomic.Bool                 // index is known; it waits for the applier
 	state  atomic.Int32                // one of the following
 	done   chan readOutcome            // holds one
@@ -165,7 +176,7 @@ func (p *readPool) get() *read {
 
 // release gives the read back, of which nobody else knows any more.
 func (r *read) release() {
-	r.index, r.sees = 0, false
+	r.index, r.look = 0, looksNot
 	r.found.Store(false)
 	r.state.Store(readWaits)
 	r.home.pool.Put(r)
@@ -214,36 +225,40 @@ func (s *server) read(ctx context.Context, level ReadLevel, f func(StateMachine)
 		return Token{}, ErrOverloaded
 	}
 	q := s.reads.get()
-	_, concurrent := s.stateMachine.(ConcurrentReader)
-	q.sees = f != nil && !concurrent
-	sees := q.sees
+	look := looksNot
+	if _, concurrent := s.stateMachine.(ConcurrentReader); f != nil && concurrent {
+		look = looksBeside
+	} else if f != nil {
+		look = looksAlone
+	}
+	q.look = look
 	o, err := r.find(ctx, level, q)
 	if err != nil {
 		return Token{}, err
 	}
-	if sees {
-		defer r.applier.seen()
-	}
+	defer r.applier.seen(look)
 	if f != nil {
 		err = f(s.stateMachine)
 	}
 	return Token{o.index}, err
 }
 
-// find waits until the state machine is what the level demands. If the read sees it,
-// Apply is held off until it calls seen.
+// find waits until the state machine is what the level demands. Who looks at it calls
+// seen afterwards.
 func (r *run) find(ctx context.Context, level ReadLevel, q *read) (readOutcome, error) {
 	var patience <-chan time.Time
-	open := false
-	switch index, known := r.demanded(level); {
-	case known:
+	var timer *time.Timer
+	if level.kind == levelLinearizable || level.kind == levelBounded {
+		timer = time.NewTimer(readTimeouts * r.settings.electionTimeout())
+		defer timer.Stop()
+		patience = timer.C
+	}
+	open, applied := false, r.applier.applied.Load()
+	if index, known := r.demanded(level); known {
 		q.index = index
 		q.found.Store(true)
 		open = r.applier.reads.put(q)
-	default:
-		timer := time.NewTimer(readTimeouts * r.settings.electionTimeout())
-		defer timer.Stop()
-		patience = timer.C
+	} else {
 		open = r.reads.put(q)
 	}
 	r.yield("asked")
@@ -261,10 +276,14 @@ func (r *run) find(ctx context.Context, level ReadLevel, q *read) (readOutcome, 
 		case <-r.ctx.Done():
 			err = StopError
 		case <-patience:
-			if patience = nil; q.found.Load() {
-				continue // a leader was found, and Apply takes its time
-			}
 			err = ErrNoLeader
+			if now := r.applier.applied.Load(); q.found.Load() {
+				if err = ErrBehind; now > applied {
+					applied = now
+					timer.Reset(readTimeouts * r.settings.electionTimeout())
+					continue // it gets there
+				}
+			}
 		}
 		if q.giveUp() {
 			return readOutcome{}, err

@@ -310,7 +310,159 @@ func TestReadsThatWaitAreBounded(t *testing.T) {
 			require.NoError(c.t, (<-c.asyncRead(s, Linearizable)).err)
 		}
 		cancel()
+		synctest.Wait()
 		held := len(s.(*server).lifecycle.run.Load().applier.looking.waiting)
 		require.LessOrEqual(c.t, held, 2*maxReads+64)
+	})
+}
+
+// The next run takes the state machine back to where it begins: who reads it now is
+// waited for, a ConcurrentReader's readers too.
+func TestStopWaitsForReaders(t *testing.T) {
+	for name, around := range map[string]func(j *journal) StateMachine{
+		"alone":  func(j *journal) StateMachine { return j },
+		"beside": func(j *journal) StateMachine { return concurrentJournal{j} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, 1, ClusterOptions{}, func(c *clusterTest) {
+				c.machine = around
+				require.NoError(c.t, c.Bootstrap(c.ctx))
+				require.NoError(c.t, c.WaitForConverged(c.ctx))
+				s, leave := c.leader(), make(chan struct{})
+				read := make(chan error, 1)
+				go func() {
+					read <- s.Read(c.ctx, Stale, func(StateMachine) error {
+						<-leave
+						return nil
+					})
+				}()
+				synctest.Wait()
+				begun := time.Now()
+				s.Stop()
+				require.Equal(c.t, 2*testElection, time.Since(begun))
+				require.ErrorIs(c.t, s.Start(), ErrStillRunning)
+				close(leave)
+				require.NoError(c.t, <-read)
+				synctest.Wait()
+				require.NoError(c.t, s.Start())
+			})
+		})
+	}
+}
+
+// A read whose caller has gone while it waited to be taken takes no wake-up with it.
+func TestReadAfterOneThatGaveUp(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{ElectionTimeout: time.Hour, HeartbeatInterval: 10 * time.Minute}, func(c *clusterTest) {
+		s := c.leader()
+		for range 100 {
+			ctx, cancel := context.WithCancel(c.ctx)
+			var waiting sync.WaitGroup
+			waiting.Go(func() { _, _ = s.ReadIndex(ctx, Linearizable) })
+			cancel()
+			begun := time.Now()
+			_, err := s.ReadIndex(c.ctx, Linearizable)
+			require.NoError(c.t, err)
+			require.Less(c.t, time.Since(begun), time.Second)
+			waiting.Wait()
+		}
+	})
+}
+
+// Reads that asked a leader that is gone ask the next one as soon as there is one.
+func TestReadsAskTheNextLeader(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.put("x")
+		c.converge()
+		old, left := c.leader(), c.followers()
+		c.Network().Clog(old.Name(), left[0])
+		c.Network().Clog(old.Name(), left[1])
+		var reads []<-chan outcome
+		for range 5 {
+			for _, name := range left {
+				reads = append(reads, c.asyncRead(c.Server(name), Linearizable))
+			}
+			c.pass(time.Millisecond)
+		}
+		c.Crash(old.Name())
+		next, err := c.WaitForLeader(c.ctx)
+		require.NoError(c.t, err)
+		synctest.Wait()
+		for _, read := range reads {
+			select {
+			case got := <-read:
+				require.NoError(c.t, got.err)
+				require.Equal(c.t, "x", got.value)
+			default:
+				require.Fail(c.t, "it still waits for the old leader, or for the next heartbeat", next)
+			}
+		}
+	})
+}
+
+// Who is no member is told nothing; it would never get there.
+func TestReadOfAServerThatWasRemoved(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.converge()
+		gone := c.followers()[0]
+		c.Network().Block(c.leader().Name(), gone)
+		leader := c.leader()
+		require.NoError(c.t, leader.RemovePeer(gone))
+		answer := leader.RequestReadIndex(&ReadIndexRequest{Name: gone, To: leader.Name(), ClusterID: leader.ClusterID(), Sequence: 7})
+		require.False(c.t, answer.Success)
+		require.Equal(c.t, refusedRemoved, answer.Refused)
+		for _, wrong := range []*ReadIndexRequest{
+			{Name: c.followers()[1], To: "somebody", ClusterID: leader.ClusterID()},
+			{Name: c.followers()[1], To: leader.Name(), ClusterID: leader.ClusterID() + 1},
+			{Name: c.followers()[1], To: leader.Name(), ToStoreID: 1, ClusterID: leader.ClusterID()},
+		} {
+			answer := leader.RequestReadIndex(wrong)
+			require.False(c.t, answer.Success)
+			require.NotZero(c.t, answer.Refused)
+		}
+	})
+}
+
+// A server that knows what a read must have seen, and does not get there, says so.
+func TestReadBehind(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.converge()
+		behind := c.followers()[0]
+		// It may ask and be answered, but gets no entries.
+		c.Network().Intercept(func(m MemoryMessage) bool {
+			req, entries := m.Message.(*AppendEntriesRequest)
+			return m.To != behind || !entries || len(req.Entries) == 0
+		})
+		c.put("x")
+		begun := time.Now()
+		_, err := c.Server(behind).ReadIndex(c.ctx, Linearizable)
+		require.Equal(c.t, ErrBehind, err)
+		require.Equal(c.t, readTimeouts*testElection, time.Since(begun))
+		c.Network().Intercept(nil)
+		_, err = c.Server(behind).ReadIndex(c.ctx, Linearizable)
+		require.NoError(c.t, err)
+	})
+}
+
+// A leader that cannot commit in its term keeps no question longer than its asker waits.
+func TestQuestionsAreNotKept(t *testing.T) {
+	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		c.converge()
+		leader := c.leader()
+		run := leader.(*server).lifecycle.run.Load()
+		held := func() (n int) {
+			done := make(chan struct{})
+			run.inbox.put(control(func(l *eventLoop) {
+				n = len(l.readers.held)
+				close(done)
+			}))
+			<-done
+			return n
+		}
+		run.inbox.put(control(func(l *eventLoop) { l.office.start = 1 << 40 }))
+		for range 40 {
+			go leader.RequestReadIndex(&ReadIndexRequest{Name: c.followers()[0], To: leader.Name(), ClusterID: leader.ClusterID(), Sequence: 7})
+			c.pass(testElection / 4)
+			require.LessOrEqual(c.t, held(), 8)
+		}
 	})
 }

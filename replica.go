@@ -345,6 +345,8 @@ func (r *replica) refuseQuestion(req *ReadIndexRequest) uint32 {
 		return refusedStore
 	case r.clusterID == 0 || req.ClusterID != r.clusterID:
 		return refusedCluster
+	case r.configuration().find(req.Name) == nil:
+		return refusedRemoved // it will never apply what it asks for
 	}
 	return refusedNot
 }
