@@ -19,8 +19,16 @@ const chunkSize = 256 << 10
 // usualOf is over about how many batches the usual size is averaged.
 const usualOf = 16
 
-// step is by how much a segment grows while batches are small.
-func (s *Store) step() int64 { return 4 * s.chunk }
+// step is by how much a segment grows while batches are small. Zeros for the next
+// mebibyte take about as long as a sync, for which the batch waits that needs them. Among
+// hundreds of tiny batches that is one; where one in ten would be held up so, steps are
+// smaller.
+func (s *Store) step() int64 {
+	if s.writer.usual >= s.chunk/16 {
+		return s.chunk
+	}
+	return 4 * s.chunk
+}
 
 // rollSize is kept free at the end of every segment, so that it can always be
 // ended without asking the disk for space. A batch leaves sealSpace as well, so that
