@@ -98,7 +98,7 @@ func requireFresh(c *clusterTest, got outcome, want string) bool {
 // not applied or that nobody knows.
 func requireTyped(c *clusterTest, err error) {
 	c.t.Helper()
-	for _, ofRead := range []error{ErrNoLeader, StopError, NotLeaderError} {
+	for _, ofRead := range []error{ErrNoLeader, ErrBehind, StopError, NotLeaderError} {
 		if err == ofRead {
 			return
 		}

@@ -424,21 +424,27 @@ func TestReadOfAServerThatWasRemoved(t *testing.T) {
 
 // A server that knows what a read must have seen, and does not get there, says so.
 func TestReadBehind(t *testing.T) {
-	inRunningCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
-		c.converge()
-		behind := c.followers()[0]
-		// It may ask and be answered, but gets no entries.
-		c.Network().Intercept(func(m MemoryMessage) bool {
-			req, entries := m.Message.(*AppendEntriesRequest)
-			return m.To != behind || !entries || len(req.Entries) == 0
-		})
+	inCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
+		hold := make(chan struct{})
+		var behind atomic.Value
+		c.during = func(ctx Context, _ string) {
+			if ctx.Server().Name() == behind.Load() {
+				<-hold
+			}
+		}
+		require.NoError(c.t, c.Bootstrap(c.ctx))
+		require.NoError(c.t, c.WaitForConverged(c.ctx))
+		behind.Store(c.followers()[0])
 		c.put("x")
-		begun := time.Now()
-		_, err := c.Server(behind).ReadIndex(c.ctx, Linearizable)
-		require.Equal(c.t, ErrBehind, err)
-		require.Equal(c.t, readTimeouts*testElection, time.Since(begun))
-		c.Network().Intercept(nil)
-		_, err = c.Server(behind).ReadIndex(c.ctx, Linearizable)
+		s := c.Server(c.followers()[0])
+		for _, level := range []ReadLevel{Linearizable, BoundedStaleness(time.Hour)} {
+			begun := time.Now()
+			_, err := s.ReadIndex(c.ctx, level)
+			require.Equal(c.t, ErrBehind, err)
+			require.Equal(c.t, readTimeouts*testElection, time.Since(begun))
+		}
+		close(hold)
+		_, err := s.ReadIndex(c.ctx, Linearizable)
 		require.NoError(c.t, err)
 	})
 }

@@ -109,7 +109,7 @@ func (c *client) lookAt(server raft.Server, level raft.ReadLevel, name string, f
 
 // refused checks that a read that saw nothing says why.
 func (c *client) refused(server raft.Server, level raft.ReadLevel, err error) {
-	for _, known := range []error{raft.ErrNoLeader, raft.StopError, raft.CommandTimeoutError, raft.ErrHalted} {
+	for _, known := range []error{raft.ErrNoLeader, raft.ErrBehind, raft.StopError, raft.CommandTimeoutError, raft.ErrHalted} {
 		if errors.Is(err, known) {
 			return
 		}
