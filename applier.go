@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/goraft/raft/internal/snapshot"
 	"github.com/goraft/raft/internal/wal"
@@ -37,7 +38,10 @@ type applier struct {
 	ranges   *queue[committed]
 	callers  *queue[*proposal] // that wait for committed entries, in the order of the log
 	waiting  atomic.Int64      // how many of those there are, before they can be seen
-	inside   callerID          // the goroutine that calls Apply
+	reads    *queue[*read]     // that know what they wait for
+	looking  looking
+	left     chan struct{} // holds a token when the last of those who look has left
+	inside   callerID      // the goroutine that calls Apply
 	applied  atomic.Uint64
 	// jump is the last entry of a snapshot that is to be restored: what was given
 	// before and is not applied yet will not be.
@@ -64,7 +68,12 @@ func (a *applier) run() {
 	a.goroutine = goroutineID()
 	var ranges []committed
 	for {
-		<-a.ranges.ready
+		select {
+		case <-a.reads.ready:
+			a.admit()
+			continue
+		case <-a.ranges.ready:
+		}
 		closed := a.ranges.closed()
 		ranges = a.ranges.take(ranges)
 		for i := range ranges {
@@ -79,8 +88,10 @@ func (a *applier) run() {
 				a.apply(*c)
 				a.takeIfDue()
 			}
+			a.admit()
 		}
 		if closed {
+			a.excludeAll()
 			return
 		}
 	}
@@ -140,6 +151,12 @@ func (a *applier) interrupted() bool { return a.ranges.closed() || a.jump.Load()
 
 // applyRecords applies entries and answers their callers.
 func (a *applier) applyRecords(records []byte) {
+	began, before := time.Now(), a.applied.Load()
+	defer func() {
+		if n := a.applied.Load() - before; n > 0 {
+			a.home.applyLatency.observe(time.Since(began) / time.Duration(n))
+		}
+	}()
 	for len(records) > 0 && !a.interrupted() {
 		record, rest, err := wal.NextRecord(records)
 		if err != nil {
@@ -147,6 +164,10 @@ func (a *applier) applyRecords(records []byte) {
 			return
 		}
 		records = rest
+		if a.looking.due(a.applied.Load(), a.reads) {
+			a.admit()
+		}
+		a.exclude()
 		a.home.yield("apply")
 		value, err := a.applyRecord(record)
 		if a.halt != nil {

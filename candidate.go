@@ -33,7 +33,7 @@ func (l *eventLoop) candidateLoop() {
 		l.stand()
 	}
 	l.summoned = 0
-	defer func() { l.election = nil }()
+	defer func() { l.election, l.polled = nil, l.election }()
 	l.solicit(ctx)
 	timer := time.NewTimer(l.electionTimeout())
 	defer timer.Stop()
@@ -48,6 +48,8 @@ func (l *eventLoop) candidateLoop() {
 		case <-l.ctx.Done():
 		case <-l.proposals.ready:
 			l.gather()
+		case <-l.asked():
+			l.turn(l.decideStanding)
 		case <-l.inbox.ready:
 			l.turn(l.decideStanding)
 		case <-timer.C:

@@ -25,6 +25,7 @@ type memoryCalls struct{ callTransporter }
 type callTransporter interface {
 	Transporter
 	ContextTransporter
+	ReadIndexTransporter
 }
 
 func TestClusterReplicates(t *testing.T) {

@@ -35,15 +35,15 @@
 //
 // The list of files is the architecture.
 //
-//	the face       server.go lifecycle.go propose.go receive.go options.go settings.go status.go
-//	               state.go errors.go command.go commands.go state_machine.go context.go event.go
-//	               log_level.go goraft_names.go
-//	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go message_codec.go
-//	               configuration_codec.go
+//	the face       server.go lifecycle.go propose.go read.go leading.go receive.go options.go
+//	               settings.go status.go explain.go state.go errors.go command.go commands.go state_machine.go
+//	               context.go event.go log_level.go goraft_names.go
+//	the messages   append_entries.go request_vote.go snapshot.go timeout_now.go read_index.go
+//	               message_codec.go configuration_codec.go
 //	the rules      replica.go election.go leadership.go progress.go configuration.go history.go intents.go
 //	the loops      inbox.go run.go event_loop.go follower.go candidate.go leader.go membership.go
-//	               leaving.go transfer.go promises.go published.go peer.go link.go log_writer.go applier.go
-//	               tasks.go courtesy.go
+//	               leaving.go transfer.go reads.go promises.go published.go peer.go link.go gauge.go
+//	               log_writer.go applier.go applier_reads.go tasks.go courtesy.go
 //	the snapshots  snapshot_take.go snapshot_load.go snapshot_send.go snapshotting.go retention.go
 //	the log        log.go log_entry.go proposal.go, over internal/wal and internal/snapshot over
 //	               internal/vfs
@@ -74,6 +74,20 @@
 //     callers that wait for it, decodes each command from its bytes, as every
 //     server does, applies it, and answers.
 //
+// # Life of a read
+//
+//  1. Read puts a pooled read into a queue of the event loop's, which it takes unless
+//     two rounds of heartbeats are under way.
+//  2. A leader notes its commit index and begins a round: the number of it is in the
+//     view that the peers' goroutines send from. Another server asks the leader, once
+//     for all reads that wait.
+//  3. When a majority has answered the round, the reads go to the applier with their
+//     index.
+//  4. The applier lets in those whose index is applied, between two entries, and goes on
+//     when they have left.
+//
+// docs/reads.md has the levels that ask for less.
+//
 // # Who owns what
 //
 // What a goroutine owns is a struct that only it can reach. Everything else is
@@ -82,7 +96,7 @@
 //	goroutine       how many                      owns                              hears / tells
 //	loop            1                             protocol state, the log's tail    inbox, proposals / orders, views, ranges
 //	log             1                             the write end of the log          orders / word of what is durable
-//	apply           1                             the state machine                 committed ranges / callers
+//	apply           1                             the state machine                 committed ranges, reads / callers
 //	snapshot        1 while one is taken          the file that is written          / loop, TakeSnapshot
 //	snapshot:name   1 while a peer is sent one    nothing                           the transporter / the peer's goroutine
 //	install         1 while one arrives           the file that is written          pieces / loop
@@ -132,5 +146,5 @@
 // replica.go, election.go, leadership.go, configuration.go and progress.go hold
 // the protocol; then event_loop.go and the three roles; promises.go and
 // log_writer.go for durability; peer.go and link.go for replication; propose.go
-// and applier.go for commands. docs/ says what is on disk and on the wire.
+// and applier.go for commands; read.go and reads.go for reads. docs/ says what is on disk and on the wire.
 package raft

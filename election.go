@@ -68,6 +68,24 @@ func (e *election) lost() bool {
 	return e.configuration.voters()-e.count(false) < e.configuration.quorum()
 }
 
+// status is who has said what.
+func (e *election) status() *ElectionStatus {
+	s := &ElectionStatus{Term: e.term, PreVote: e.preVote, Quorum: e.configuration.quorum()}
+	for i := range e.configuration.members {
+		m := &e.configuration.members[i]
+		switch granted, answered := e.answers[m.name]; {
+		case !m.voter:
+		case granted:
+			s.Granted = append(s.Granted, m.name)
+		case answered:
+			s.Refused = append(s.Refused, m.name)
+		default:
+			s.Silent = append(s.Silent, m.name)
+		}
+	}
+	return s
+}
+
 func (e *election) count(granted bool) int {
 	n := 0
 	for voter, answer := range e.answers {

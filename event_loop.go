@@ -43,9 +43,11 @@ type eventLoop struct {
 	lastContact time.Time         // with a leader
 	begun       bool              // told to begin a cluster
 	summoned    uint64            // the term in which the leader has told it to stand for election
+	rests       time.Time         // it does not stand for election before
 	intents     []intent          // that Apply asked for, as of the last applied entry
 	office      *office           // while leading
 	election    *election         // while a candidate
+	polled      *election         // the last one that there was, until a leader is known
 	inquiry     *election         // in which nobody votes: see inquire
 	grants      map[string]uint64 // the stores of those who elected this server
 	halted      bool
@@ -57,8 +59,9 @@ type eventLoop struct {
 	snapshots   []keptSnapshot           // the newest first
 	incoming    *incoming                // a snapshot that arrives, nil if none
 	covering    covering                 // a snapshot of this server that waits for the log
-	taken       []any                    // scratch of turn
-	courtesy    courtesy                 // to callers
+	readers     readers
+	taken       []any    // scratch of turn
+	courtesy    courtesy // to callers
 	observed    observed
 }
 
@@ -99,6 +102,7 @@ func (l *eventLoop) turn(decide func(event any)) {
 		decide(event)
 	}
 	l.gather()
+	l.gatherReads()
 	l.flush()
 }
 
@@ -117,6 +121,10 @@ func (l *eventLoop) decide(event any) {
 		l.requestRecovery(event)
 	case *timeoutNowCall:
 		l.timeoutNow(event)
+	case *readIndexCall:
+		l.requestReadIndex(event)
+	case *questionAnswer:
+		l.leaderSaid(event)
 	case written:
 		l.wrote(event)
 	case control:
@@ -145,6 +153,8 @@ func (l *eventLoop) flush() {
 	l.answerChanges()
 	l.yield("answered")
 	l.apply(now)
+	l.askLeader()
+	l.showReads()
 }
 
 // want returns the order of this turn, for a decision to add to.

@@ -35,7 +35,7 @@ type handLoop struct {
 func newHandLoop(t *testing.T) *handLoop {
 	disk := vfs.NewMem()
 	h := &handLoop{t: t, disk: disk, eventLoop: openLoop(t, disk)}
-	h.writer = &logWriter{store: h.store, orders: h.run.orders, patience: h.settings.electionTimeout, done: func(w written) { h.inbox.put(w) }}
+	h.writer = &logWriter{store: h.store, orders: h.run.orders, latency: new(smoothed), patience: h.settings.electionTimeout, done: func(w written) { h.inbox.put(w) }}
 	require.NoError(t, h.initialize("b", ""))
 	require.NoError(t, h.initialize("c", ""))
 	h.begun = true

@@ -171,6 +171,8 @@ func TestFault050_SlowApplyCostsNoLeader(t *testing.T) {
 // everyMethod calls every method of Server but those that change its life, by
 // name.
 func everyMethod(s Server) map[string]func() {
+	ended, end := context.WithCancel(context.Background())
+	end()
 	settings := func(set func(time.Duration), d time.Duration) func() { return func() { set(d) } }
 	return map[string]func(){
 		"Running":                 func() { s.Running() },
@@ -205,6 +207,7 @@ func everyMethod(s Server) map[string]func() {
 		"LastCommandName":         func() { s.LastCommandName() },
 		"GetState":                func() { s.GetState() },
 		"Status":                  func() { s.Status() },
+		"Explain":                 func() { s.Explain() },
 		"ClusterID":               func() { s.ClusterID() },
 		"StoreID":                 func() { s.StoreID() },
 		"AddEventListener":        func() { s.AddEventListener(CommitEventType, func(Event) {}) },
@@ -215,8 +218,19 @@ func everyMethod(s Server) map[string]func() {
 		"Transporter":             func() { s.Transporter() },
 		"SetTransporter":          func() { s.SetTransporter(s.Transporter()) },
 		"FlushCommitIndex":        func() { s.FlushCommitIndex() },
-		"Init":                    func() { _ = s.Init() },
-		"Start":                   func() { _ = s.Start() },
+		"Read":                    func() { _ = s.Read(context.Background(), Stale, func(StateMachine) error { return nil }) },
+		"ReadIndex":               func() { _, _ = s.ReadIndex(context.Background(), Linearizable) },
+		"RequestReadIndex":        func() { s.RequestReadIndex(&ReadIndexRequest{Name: "nobody"}) },
+		"TransferLeadership":      func() { _ = s.TransferLeadership(context.Background(), "nobody") },
+		"StepDown":                func() { _ = s.StepDown(ended, time.Second) },
+		"VerifyLeader":            func() { _, _ = s.VerifyLeader(context.Background()) },
+		"LeaderChanges": func() {
+			for range s.LeaderChanges(context.Background()) {
+				break
+			}
+		},
+		"Init":  func() { _ = s.Init() },
+		"Start": func() { _ = s.Start() },
 	}
 }
 

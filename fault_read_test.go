@@ -13,8 +13,41 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the library has for reads is a command that reads: it goes through the log as
-// the others do. The rows of reads that such a command can show are here.
+// Two ways to read what is not stale: a command that goes through the log as the
+// others do, and Read. The rows of reads that hold for both are here.
+
+// reading reads what was put last from a server, without waiting for it.
+type reading func(c *clusterTest, s Server) <-chan outcome
+
+var readings = map[string]reading{
+	"command": func(c *clusterTest, s Server) <-chan outcome { return c.async(s, &readCommand{}) },
+	"read":    func(c *clusterTest, s Server) <-chan outcome { return c.asyncRead(s, Linearizable) },
+}
+
+// asyncRead has a server read what was put last, without waiting for it.
+func (c *clusterTest) asyncRead(s Server, level ReadLevel) <-chan outcome {
+	done := make(chan outcome, 1)
+	go func() {
+		start := time.Now()
+		value, err := Read(c.ctx, s, level, func(machine StateMachine) (interface{}, error) {
+			return machine.(*journal).last(), nil
+		})
+		done <- outcome{value, err, time.Since(start)}
+	}()
+	return done
+}
+
+// inEachReading runs f with each way to read, over each kind of transporter.
+func inEachReading(t *testing.T, n int, f func(c *clusterTest, read reading)) {
+	t.Helper()
+	for way, read := range readings {
+		for form, options := range transports {
+			t.Run(way+" over "+form, func(t *testing.T) {
+				inReadingCluster(t, n, options, func(c *clusterTest) { f(c, read) })
+			})
+		}
+	}
+}
 
 // readCommand returns the last value that was put into the journal.
 type readCommand struct{}
@@ -61,10 +94,15 @@ func requireFresh(c *clusterTest, got outcome, want string) bool {
 	return false
 }
 
-// requireTyped checks that an error says either that a command was not applied or that
-// nobody knows.
+// requireTyped checks that an error is one of Read, or says either that a command was
+// not applied or that nobody knows.
 func requireTyped(c *clusterTest, err error) {
 	c.t.Helper()
+	for _, ofRead := range []error{ErrNoLeader, ErrBehind, StopError, NotLeaderError} {
+		if err == ofRead {
+			return
+		}
+	}
 	var typed *CommandError
 	require.ErrorAs(c.t, err, &typed)
 	require.NotEqual(c.t, errors.Is(err, ErrNotApplied), errors.Is(err, ErrOutcomeUnknown), err)
@@ -74,6 +112,12 @@ func requireTyped(c *clusterTest, err error) {
 // asked all the while, the one on its way out before the others. No answer is older
 // than what was acknowledged when it was asked for.
 func TestFault023_ReadsDuringATransfer(t *testing.T) {
+	for way, read := range readings {
+		t.Run(way, func(t *testing.T) { testReadsDuringATransfer(t, read) })
+	}
+}
+
+func testReadsDuringATransfer(t *testing.T, read reading) {
 	inReadingCluster(t, 3, ClusterOptions{}, func(c *clusterTest) {
 		c.Delay(0, 10*time.Millisecond)
 		var acknowledged atomic.Int64
@@ -105,7 +149,7 @@ func TestFault023_ReadsDuringATransfer(t *testing.T) {
 			c.abdicates(old)
 			for until := time.Now().Add(testElection); time.Now().Before(until); c.pass(time.Millisecond) {
 				for _, s := range append([]Server{old}, slices.Collect(maps.Values(c.Servers()))...) {
-					reads = append(reads, asked{acknowledged.Load(), s.Name(), c.async(s, &readCommand{})})
+					reads = append(reads, asked{acknowledged.Load(), s.Name(), read(c, s)})
 				}
 			}
 			c.within(10*testElection, "the next leader", func() bool { return c.Leader() != nil && c.Leader().Term() > term })
@@ -134,129 +178,123 @@ func TestFault023_ReadsDuringATransfer(t *testing.T) {
 // that x is committed before an entry of its own is: until then it answers no read, and
 // says that it is not ready.
 func TestFault058_ReadBeforeTheNewLeaderCommits(t *testing.T) {
-	for form, options := range transports {
-		t.Run(form, func(t *testing.T) {
-			inReadingCluster(t, 3, options, func(c *clusterTest) {
-				c.puts("x", 1, 5)
-				c.converge()
-				old := c.leader().Name()
-				index := c.leader().Status().LastIndex + 1
-				c.Network().Intercept(func(m MemoryMessage) bool {
-					request, ok := m.Message.(*AppendEntriesRequest)
-					return !ok || request.CommitIndex < index
-				})
-				c.put("x6")
-				c.Crash(old)
-				c.Network().Intercept(func(m MemoryMessage) bool {
-					_, ok := m.Message.(*AppendEntriesRequest)
-					return !ok
-				})
-				var leader Server
-				c.within(10*testElection, "a leader", func() bool {
-					for _, s := range c.Servers() {
-						if s.State() == Leader {
-							leader = s
-						}
-					}
-					return leader != nil
-				})
-				read := c.async(leader, &readCommand{})
-				c.pass(testElection / 2)
-				require.Empty(c.t, read, "it cannot know")
-				require.Less(c.t, leader.CommitIndex(), index)
-				require.Equal(c.t, "x5", c.journal(leader.Name()).last(), "what it has itself is old")
-				require.Equal(c.t, Leader, leader.State())
-				require.False(c.t, leader.Status().Ready)
-				c.Network().Intercept(nil)
-				if !requireFresh(c, <-read, "x6") {
-					require.True(c.t, requireFresh(c, <-c.async(c.leader(), &readCommand{}), "x6"))
-				}
-			})
+	inEachReading(t, 3, func(c *clusterTest, read reading) {
+		c.puts("x", 1, 5)
+		c.converge()
+		old := c.leader().Name()
+		index := c.leader().Status().LastIndex + 1
+		c.Network().Intercept(func(m MemoryMessage) bool {
+			request, ok := m.Message.(*AppendEntriesRequest)
+			return !ok || request.CommitIndex < index
 		})
-	}
+		c.put("x6")
+		c.Crash(old)
+		c.Network().Intercept(func(m MemoryMessage) bool {
+			_, ok := m.Message.(*AppendEntriesRequest)
+			return !ok
+		})
+		var leader Server
+		c.within(10*testElection, "a leader", func() bool {
+			for _, s := range c.Servers() {
+				if s.State() == Leader {
+					leader = s
+				}
+			}
+			return leader != nil
+		})
+		answer := read(c, leader)
+		c.pass(testElection / 2)
+		require.Empty(c.t, answer, "it cannot know")
+		require.Less(c.t, leader.CommitIndex(), index)
+		require.Equal(c.t, "x5", c.journal(leader.Name()).last(), "what it has itself is old")
+		require.Equal(c.t, Leader, leader.State())
+		require.False(c.t, leader.Status().Ready)
+		c.Network().Intercept(nil)
+		if !requireFresh(c, <-answer, "x6") {
+			require.True(c.t, requireFresh(c, <-read(c, c.leader()), "x6"))
+		}
+	})
 }
 
 // Row 60: reads that come while a leader is elected, and as its term begins, are all
 // answered, or told that they were not.
 func TestFault060_ReadsAsATermBegins(t *testing.T) {
-	for form, options := range transports {
-		t.Run(form, func(t *testing.T) {
-			inReadingCluster(t, 3, options, func(c *clusterTest) {
-				for round := range 5 {
-					value := fmt.Sprint("x", round)
-					c.put(value)
-					old := c.leader()
-					term := old.Term()
-					c.Crash(old.Name())
-					var reads []<-chan outcome
-					ask := func(s Server) { reads = append(reads, c.async(s, &readCommand{})) }
-					c.within(10*testElection, "a leader", func() bool {
-						for _, s := range c.Servers() {
-							ask(s)
-						}
-						return c.Leader() != nil && c.Leader().Status().Term > term
-					})
-					leader := c.leader()
-					for range 100 {
-						ask(leader)
-						c.pass(DefaultHeartbeatInterval / 100)
-					}
-					answered := 0
-					for _, read := range reads {
-						got := <-read
-						if requireFresh(c, got, value) {
-							answered++
-						}
-						require.Less(c.t, got.took, 5*testElection)
-					}
-					require.GreaterOrEqual(c.t, answered, 100)
-					require.NoError(c.t, c.Start(old.Name()))
-					c.converge()
+	inEachReading(t, 3, func(c *clusterTest, read reading) {
+		for round := range 5 {
+			value := fmt.Sprint("x", round)
+			c.put(value)
+			old := c.leader()
+			term := old.Term()
+			c.Crash(old.Name())
+			var reads []<-chan outcome
+			ask := func(s Server) { reads = append(reads, read(c, s)) }
+			c.within(10*testElection, "a leader", func() bool {
+				for _, s := range c.Servers() {
+					ask(s)
 				}
+				return c.Leader() != nil && c.Leader().Status().Term > term
 			})
-		})
-	}
+			leader := c.leader()
+			for range 100 {
+				ask(leader)
+				c.pass(DefaultHeartbeatInterval / 100)
+			}
+			answered := 0
+			for _, answer := range reads {
+				got := <-answer
+				if requireFresh(c, got, value) {
+					answered++
+				}
+				require.Less(c.t, got.took, 5*testElection)
+			}
+			require.GreaterOrEqual(c.t, answered, 100)
+			require.NoError(c.t, c.Start(old.Name()))
+			c.converge()
+		}
+	})
 }
 
 // Row 61: a leader is cut off with its clients, and the others write on. What is read
 // from it is never what was.
 func TestFault061_ReadFromALeaderThatIsCutOff(t *testing.T) {
-	for form, options := range transports {
-		t.Run(form, func(t *testing.T) {
-			inReadingCluster(t, 3, options, func(c *clusterTest) {
-				for round := range 5 {
-					c.put("x1")
-					c.converge()
-					old := c.leader()
-					c.Isolate(old.Name())
-					var reads []<-chan outcome
-					c.within(10*testElection, "another leader", func() bool {
-						reads = append(reads, c.async(old, &readCommand{}))
-						return c.Leader() != nil && c.Leader() != old
-					})
-					c.put("x2")
-					for range 100 {
-						reads = append(reads, c.async(old, &readCommand{}))
-						c.pass(time.Millisecond)
-					}
-					require.Equal(c.t, "x1", c.journal(old.Name()).last(), "what it has itself is old")
-					for i, read := range reads {
-						got := <-read
-						require.False(c.t, requireFresh(c, got, "x2"), "round %d, read %d", round, i)
-						require.Less(c.t, got.took, 5*testElection)
-					}
-					c.Heal()
-					c.converge()
-					require.True(c.t, requireFresh(c, <-c.async(c.leader(), &readCommand{}), "x2"))
-				}
+	inEachReading(t, 3, func(c *clusterTest, read reading) {
+		for round := range 5 {
+			c.put("x1")
+			c.converge()
+			old := c.leader()
+			c.Isolate(old.Name())
+			var reads []<-chan outcome
+			c.within(10*testElection, "another leader", func() bool {
+				reads = append(reads, read(c, old))
+				return c.Leader() != nil && c.Leader() != old
 			})
-		})
-	}
+			c.put("x2")
+			for range 100 {
+				reads = append(reads, read(c, old))
+				c.pass(time.Millisecond)
+			}
+			require.Equal(c.t, "x1", c.journal(old.Name()).last(), "what it has itself is old")
+			for i, answer := range reads {
+				got := <-answer
+				require.False(c.t, requireFresh(c, got, "x2"), "round %d, read %d", round, i)
+				require.Less(c.t, got.took, 5*testElection)
+			}
+			c.Heal()
+			c.converge()
+			require.True(c.t, requireFresh(c, <-read(c, c.leader()), "x2"))
+		}
+	})
 }
 
 // Row 65: what a lone server acknowledged is read after a crash, though the disk says
 // less of what is committed. It is ready no earlier.
 func TestFault065_ReadAfterACrashOfOne(t *testing.T) {
+	for way, read := range readings {
+		t.Run(way, func(t *testing.T) { testReadAfterACrashOfOne(t, read) })
+	}
+}
+
+func testReadAfterACrashOfOne(t *testing.T, read reading) {
 	less := 0
 	for seed := range uint64(20) {
 		inReadingCluster(t, 1, ClusterOptions{Seed: seed}, func(c *clusterTest) {
@@ -273,7 +311,7 @@ func TestFault065_ReadAfterACrashOfOne(t *testing.T) {
 				}
 				require.NoError(c.t, c.Start("s1"))
 				s := c.Server("s1")
-				read := c.async(s, &readCommand{})
+				answer := read(c, s)
 				c.within(5*testElection, "it to be ready", func() bool {
 					if status := s.Status(); !status.Ready {
 						return false
@@ -281,8 +319,8 @@ func TestFault065_ReadAfterACrashOfOne(t *testing.T) {
 					require.Equal(c.t, value, c.journal("s1").last())
 					return true
 				})
-				if !requireFresh(c, <-read, value) {
-					require.True(c.t, requireFresh(c, <-c.async(s, &readCommand{}), value))
+				if !requireFresh(c, <-answer, value) {
+					require.True(c.t, requireFresh(c, <-read(c, s), value))
 				}
 			}
 		})

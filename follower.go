@@ -31,6 +31,8 @@ func (l *eventLoop) listen(while func() bool) {
 		case <-l.ctx.Done():
 		case <-l.proposals.ready:
 			l.gather()
+		case <-l.asked():
+			l.turn(l.decide)
 		case <-l.inbox.ready:
 			before := l.lastContact
 			l.turn(l.decide)
@@ -81,9 +83,27 @@ func (l *eventLoop) electionTimeout() time.Duration {
 // mayCampaign reports whether this server may stand for election: it is a voter,
 // and its log has begun, or it was told to begin one, or a crash has kept it from
 // that after the cluster had got its id. One whose disk takes no writes would lead
-// without storing.
-func (l *eventLoop) mayCampaign() bool {
-	return l.blocked() == "" && l.raft.electable() && (l.raft.log.end > 0 || l.begun || l.raft.clusterID != 0)
+// without storing. One that has stepped down rests for as long as it was told.
+func (l *eventLoop) mayCampaign() bool { return l.notStanding() == "" }
+
+// notStanding says why this server may not.
+func (l *eventLoop) notStanding() string {
+	r := l.raft
+	switch blocked := l.blocked(); {
+	case blocked != "":
+		return blocked
+	case time.Now().Before(l.rests):
+		return "it has stepped down, and rests"
+	case r.removed():
+		return "it was removed from the cluster"
+	case r.dismissed:
+		return "other voters say that it was removed"
+	case !r.electable():
+		return "it has no vote"
+	case r.log.end == 0 && !l.begun && r.clusterID == 0:
+		return "it belongs to no cluster"
+	}
+	return ""
 }
 
 // heardLeader takes notice of a valid message of the leader.

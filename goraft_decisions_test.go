@@ -24,7 +24,7 @@ import (
 var serverRoles = []reflect.Type{
 	reflect.TypeFor[Lifecycle](), reflect.TypeFor[Proposer](), reflect.TypeFor[Membership](),
 	reflect.TypeFor[Replication](), reflect.TypeFor[Maintenance](), reflect.TypeFor[Introspection](),
-	reflect.TypeFor[Settings](),
+	reflect.TypeFor[Settings](), reflect.TypeFor[Reader](), reflect.TypeFor[Leadership](),
 }
 
 // embeddingFake is a server of a program's tests.
@@ -237,6 +237,7 @@ func arguments(c *clusterTest, s Server, method reflect.Type) []reflect.Value {
 		c.ctx, &testCommand{"inside"}, s.Transporter(), EventListener(func(Event) {}), testElection, "s1", uint64(1),
 		&AppendEntriesRequest{LeaderName: "nobody"}, &RequestVoteRequest{CandidateName: "nobody"}, &TimeoutNowRequest{},
 		&SnapshotRequest{LeaderName: "nobody"}, &SnapshotRecoveryRequest{LeaderName: "nobody"},
+		&ReadIndexRequest{Name: "nobody"}, Linearizable, func(StateMachine) error { return nil },
 	}
 	var in []reflect.Value
 	for i := range method.NumIn() {

@@ -110,7 +110,7 @@ func silentApplier(tb testing.TB) (*applier, []byte) {
 	records, _ := silentRecords(tb, hotBatch)
 	return &applier{
 		home: &run{}, registry: testRegistry(tb, &silentCommand{}), events: &eventDispatcher{},
-		ranges: newQueue[committed](), callers: newQueue[*proposal](), goroutine: goroutineID(),
+		ranges: newQueue[committed](), callers: newQueue[*proposal](), reads: newQueue[*read](), goroutine: goroutineID(),
 	}, records
 }
 

@@ -35,6 +35,7 @@ type wireServer struct {
 	onAppend   func(*AppendEntriesRequest) *AppendEntriesResponse
 	onVote     func(*RequestVoteRequest) *RequestVoteResponse
 	onRecovery func(*SnapshotRecoveryRequest) *SnapshotRecoveryResponse
+	onRead     func(*ReadIndexRequest) *ReadIndexResponse
 }
 
 func newFake(name string) *wireServer {
@@ -103,6 +104,24 @@ func (f *wireServer) TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse {
 	}
 	return &TimeoutNowResponse{
 		Success: true, Term: req.Term, Refused: f.judge(req.ClusterID, req.To),
+		ClusterID: f.clusterID, From: f.name, StoreID: f.storeID,
+	}
+}
+
+func (f *wireServer) RequestReadIndex(req *ReadIndexRequest) *ReadIndexResponse {
+	if f.halted.Load() {
+		return nil
+	}
+	if f.onRead != nil {
+		return f.onRead(req)
+	}
+	return f.told(req)
+}
+
+// told is a success with the fake's commit index.
+func (f *wireServer) told(req *ReadIndexRequest) *ReadIndexResponse {
+	return &ReadIndexResponse{
+		Success: true, Term: req.Term, Index: f.commit, Sequence: req.Sequence, Refused: f.judge(req.ClusterID, req.To),
 		ClusterID: f.clusterID, From: f.name, StoreID: f.storeID,
 	}
 }

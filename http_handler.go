@@ -22,6 +22,10 @@ const (
 	// maxRecoveries bounds those of them that carry pieces of snapshots: a leader
 	// sends one at a time, and calls that it gave up may still be at work.
 	maxRecoveries = 4
+
+	// maxQuestions bounds those that ask for a read index, which wait for a majority:
+	// votes and entries must find a place beside them.
+	maxQuestions = maxRequests / 2
 )
 
 // HTTPMuxer is what Install mounts handlers on, such as http.ServeMux.
@@ -75,6 +79,7 @@ func (t *HTTPTransporter) routes(server Server) []route {
 		{t.SnapshotPath(), e.post(e.serveSnapshot)},
 		{t.SnapshotRecoveryPath(), e.post(e.serveSnapshotRecovery)},
 		{t.TimeoutNowPath(), e.post(e.serveTimeoutNow)},
+		{t.ReadIndexPath(), e.post(e.serveReadIndex)},
 		{t.StreamPath(), e.serveStream},
 	}
 }
@@ -85,6 +90,7 @@ type endpoint struct {
 	server      Server
 	requests    atomic.Int32 // being served
 	recoveries  atomic.Int32 // of them, the pieces of snapshots
+	questions   atomic.Int32 // of them, those for a read index
 	handshakes  atomic.Int32 // streams that have not yet said who they are
 }
 
@@ -138,6 +144,19 @@ func (e *endpoint) serveTimeoutNow(w http.ResponseWriter, r *http.Request) {
 	var req TimeoutNowRequest
 	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
 		respond(w, e.server.TimeoutNow(&req))
+	}
+}
+
+func (e *endpoint) serveReadIndex(w http.ResponseWriter, r *http.Request) {
+	running := e.questions.Add(1)
+	defer e.questions.Add(-1)
+	if running > maxQuestions {
+		http.Error(w, "", http.StatusServiceUnavailable)
+		return
+	}
+	var req ReadIndexRequest
+	if e.receive(w, r, &req) && e.addressed(w, req.ClusterID, req.To) {
+		respond(w, e.server.RequestReadIndex(&req))
 	}
 }
 

@@ -75,15 +75,7 @@ func TestHTTPMounts(t *testing.T) {
 			if resp, err := s.Receive(); err != nil || resp.Sequence != 6 {
 				t.Errorf("stream: %+v, %v", resp, err)
 			}
-			if resp := transporter.SendSnapshotRequest(server, peer, &SnapshotRequest{Term: 9, ClusterID: 7, To: "n2"}); resp == nil || resp.Term != 9 {
-				t.Errorf("snapshot: %+v", resp)
-			}
-			if resp := transporter.SendSnapshotRecoveryRequest(server, peer, pieceRequest(1000)); resp == nil || resp.Offset != 1000 {
-				t.Errorf("recovery: %+v", resp)
-			}
-			if resp, err := transporter.TimeoutNowContext(t.Context(), server, peer, &TimeoutNowRequest{Term: 9, ClusterID: 7, To: "n2"}); err != nil || resp.Term != 9 {
-				t.Errorf("timeout: %+v, %v", resp, err)
-			}
+			takesNewerCalls(t, transporter, server, peer)
 			answer, err := http.Post(peer.ConnectionString+"/raft/elsewhere", messageContentType, strings.NewReader("x"))
 			if err != nil {
 				t.Fatal(err)
@@ -93,6 +85,23 @@ func TestHTTPMounts(t *testing.T) {
 				t.Errorf("another path has status %d", answer.StatusCode)
 			}
 		})
+	}
+}
+
+// takesNewerCalls makes each of newerCalls, which peer must take.
+func takesNewerCalls(t *testing.T, transporter *HTTPTransporter, server Server, peer *Peer) {
+	t.Helper()
+	if resp := transporter.SendSnapshotRequest(server, peer, &SnapshotRequest{Term: 9, ClusterID: 7, To: "n2"}); resp == nil || resp.Term != 9 {
+		t.Errorf("snapshot: %+v", resp)
+	}
+	if resp := transporter.SendSnapshotRecoveryRequest(server, peer, pieceRequest(1000)); resp == nil || resp.Offset != 1000 {
+		t.Errorf("recovery: %+v", resp)
+	}
+	if resp, err := transporter.TimeoutNowContext(t.Context(), server, peer, &TimeoutNowRequest{Term: 9, ClusterID: 7, To: "n2"}); err != nil || resp.Term != 9 {
+		t.Errorf("timeout: %+v, %v", resp, err)
+	}
+	if resp, err := transporter.ReadIndexContext(t.Context(), server, peer, &ReadIndexRequest{ClusterID: 7, To: "n2", Sequence: 9}); err != nil || resp.Index != 1 || resp.Sequence != 9 {
+		t.Errorf("read index: %+v, %v", resp, err)
 	}
 }
 

@@ -53,6 +53,12 @@ var newerCalls = []callForm{
 		[]message{&TimeoutNowRequest{ClusterID: 8, To: "n2"}, &TimeoutNowRequest{ClusterID: 7, To: "n3"}},
 		"", func() message { return new(TimeoutNowResponse) },
 	},
+	{
+		"readIndex", &ReadIndexRequest{Term: 4, Name: "n1", ClusterID: 7, To: "n2", Sequence: 5},
+		[]message{&ReadIndexRequest{To: "n2"}, &ReadIndexRequest{ClusterID: 7}},
+		[]message{&ReadIndexRequest{ClusterID: 8, To: "n2"}, &ReadIndexRequest{ClusterID: 7, To: "n3"}},
+		"", func() message { return new(ReadIndexResponse) },
+	},
 }
 
 func TestHTTPNewerCallsStatus(t *testing.T) {
@@ -123,6 +129,10 @@ func TestHTTPNewerCallsTellRefusal(t *testing.T) {
 		if err != nil || timeout.Refused != want {
 			t.Errorf("timeout: %+v, %v", timeout, err)
 		}
+		read, err := transporter.ReadIndexContext(t.Context(), server, peer, newerCalls[3].others[i].(*ReadIndexRequest))
+		if err != nil || read.Refused != want {
+			t.Errorf("read index: %+v, %v", read, err)
+		}
 	}
 }
 
@@ -178,6 +188,7 @@ func TestFault114_OversizeSnapshotIsRefused(t *testing.T) {
 		{"a state to unbound", 0, 0, "snapshotRecovery", 0, state.appendTo(nil), 200},
 		{"an offer", 0, 1 << 10, "snapshot", 1<<10 + 1, nil, 413},
 		{"a word", 0, 1 << 10, "timeoutNow", 1<<10 + 1, nil, 413},
+		{"a question", 0, 1 << 10, "readIndex", 1<<10 + 1, nil, 413},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -357,7 +368,8 @@ func TestFault118_NewerCallsTakeNoErrorPage(t *testing.T) {
 		_, offer := transporter.RequestSnapshotContext(t.Context(), server, peer, &SnapshotRequest{})
 		_, recovery := transporter.SnapshotRecoveryContext(t.Context(), server, peer, pieceRequest(1000))
 		_, timeout := transporter.TimeoutNowContext(t.Context(), server, peer, &TimeoutNowRequest{})
-		for call, err := range map[string]error{"offer": offer, "recovery": recovery, "timeout": timeout} {
+		_, read := transporter.ReadIndexContext(t.Context(), server, peer, &ReadIndexRequest{})
+		for call, err := range map[string]error{"offer": offer, "recovery": recovery, "timeout": timeout, "read": read} {
 			var status *StatusError
 			if c.status != 200 && (!errors.As(err, &status) || status.Status != c.status) || c.status == 200 && !errors.Is(err, ErrNoAnswer) {
 				t.Errorf("%s, %s: %v", c.name, call, err)
@@ -382,6 +394,12 @@ func FuzzNewerCallsHandler(f *testing.F) {
 					t.Fatal("a message without identity was delivered")
 				}
 				return fake.took(req)
+			}
+			fake.onRead = func(req *ReadIndexRequest) *ReadIndexResponse {
+				if clusterID != 0 && (req.ClusterID == 0 || req.To == "") {
+					t.Fatal("a question without identity was delivered")
+				}
+				return fake.told(req)
 			}
 			w := httptest.NewRecorder()
 			NewHTTPTransporter("", time.Second).Handler(fake).

@@ -88,11 +88,12 @@ type HTTPTransporter struct {
 }
 
 var (
-	_ Transporter         = (*HTTPTransporter)(nil)
-	_ ContextTransporter  = (*HTTPTransporter)(nil)
-	_ AppendStreamer      = (*HTTPTransporter)(nil)
-	_ SnapshotTransporter = (*HTTPTransporter)(nil)
-	_ TransferTransporter = (*HTTPTransporter)(nil)
+	_ Transporter          = (*HTTPTransporter)(nil)
+	_ ContextTransporter   = (*HTTPTransporter)(nil)
+	_ AppendStreamer       = (*HTTPTransporter)(nil)
+	_ SnapshotTransporter  = (*HTTPTransporter)(nil)
+	_ TransferTransporter  = (*HTTPTransporter)(nil)
+	_ ReadIndexTransporter = (*HTTPTransporter)(nil)
 )
 
 // NewHTTPTransporter returns a transporter whose paths begin with prefix, such
@@ -139,6 +140,10 @@ func (t *HTTPTransporter) SnapshotRecoveryPath() string { return t.prefix + "/sn
 
 // TimeoutNowPath is where a leader posts that the addressee should stand.
 func (t *HTTPTransporter) TimeoutNowPath() string { return t.prefix + "/timeoutNow" }
+
+// ReadIndexPath is where a member posts its question to the leader what a read of
+// its own must have seen.
+func (t *HTTPTransporter) ReadIndexPath() string { return t.prefix + "/readIndex" }
 
 // StreamPath is where streams of AppendEntries requests are opened.
 func (t *HTTPTransporter) StreamPath() string { return t.prefix + "/stream" }
@@ -230,6 +235,22 @@ func (t *HTTPTransporter) TimeoutNowContext(ctx context.Context, server Server, 
 	resp := &TimeoutNowResponse{}
 	if err := t.call(ctx, server, peer, t.TimeoutNowPath(), req, resp, &resp.From); err != nil {
 		return nil, err
+	}
+	return resp, nil
+}
+
+// ReadIndexContext asks the peer what a linearizable read that begins now must have
+// seen. The call ends with the context or at the transporter's timeout, whichever is
+// earlier. ErrMessage says, among others, that the answer is one to another question.
+func (t *HTTPTransporter) ReadIndexContext(ctx context.Context, server Server, peer *Peer, req *ReadIndexRequest) (*ReadIndexResponse, error) {
+	resp := &ReadIndexResponse{}
+	if err := t.call(ctx, server, peer, t.ReadIndexPath(), req, resp, &resp.From); err != nil {
+		return nil, err
+	}
+	// Whatever lies between may answer with what it has kept, and an earlier
+	// question's index is too low for this one.
+	if resp.Sequence != req.Sequence {
+		return nil, fmt.Errorf("raft: peer %s: %w: %w: it is to question %d, not %d", peer.Name, ErrNoAnswer, ErrMessage, resp.Sequence, req.Sequence)
 	}
 	return resp, nil
 }

@@ -23,6 +23,7 @@ func TestHTTPPaths(t *testing.T) {
 		"/raft/snapshot":         transporter.SnapshotPath(),
 		"/raft/snapshotRecovery": transporter.SnapshotRecoveryPath(),
 		"/raft/timeoutNow":       transporter.TimeoutNowPath(),
+		"/raft/readIndex":        transporter.ReadIndexPath(),
 		"/raft/stream":           transporter.StreamPath(),
 	} {
 		if got != want {
@@ -235,6 +236,38 @@ func TestHTTPNamelessAnswerToUnbound(t *testing.T) {
 	resp := transporter.SendVoteRequest(server, &Peer{Name: "n2", ConnectionString: host.URL}, &RequestVoteRequest{})
 	if resp == nil || resp.Term != 4 || !resp.VoteGranted {
 		t.Fatalf("got %+v", resp)
+	}
+}
+
+// An answer to another question is none, and a question ends with its context
+// however long the other side thinks about it.
+func TestHTTPReadIndexIsTheQuestions(t *testing.T) {
+	fake := newFake("n2")
+	peer, transporter := mounted(t, fake)
+	ask := func(ctx context.Context) error {
+		_, err := transporter.ReadIndexContext(ctx, newFake("n1"), peer, &ReadIndexRequest{ClusterID: 7, To: "n2", Sequence: 5})
+		return err
+	}
+	for sequence, ok := range map[uint64]bool{0: false, 4: false, 5: true, 6: false} {
+		fake.onRead = func(req *ReadIndexRequest) *ReadIndexResponse {
+			resp := fake.told(req)
+			resp.Sequence = sequence
+			return resp
+		}
+		if err := ask(t.Context()); ok && err != nil || !ok && !(errors.Is(err, ErrMessage) && errors.Is(err, ErrNoAnswer)) {
+			t.Errorf("an answer to question %d: %v", sequence, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	release := make(chan struct{})
+	defer close(release)
+	fake.onRead = func(req *ReadIndexRequest) *ReadIndexResponse {
+		cancel()
+		<-release
+		return fake.told(req)
+	}
+	if err := ask(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -22,6 +22,7 @@ type office struct {
 	// it is committed, that the leader was still one.
 	confirming []*change
 	departed   []departed
+	handing    *handing        // of the office to another server, nil if none is under way
 	joined     map[string]bool // members that AddPeer named although they were members
 	leaving    bool            // the configuration in force has this server's vote no more
 }
@@ -32,6 +33,7 @@ type ack struct {
 	name        string
 	incarnation uint64 // of the member that was asked
 	response    *AppendEntriesResponse
+	round       uint64        // of heartbeats for reads that the request was of
 	lost        bool          // it shows that the member has lost what it had acknowledged
 	at          time.Time     // when the answer was here
 	took        time.Duration // since the request left, for the heartbeat event
@@ -52,6 +54,11 @@ func (l *eventLoop) leaderLoop() {
 		case <-l.ctx.Done():
 		case <-l.proposed():
 			l.turn(l.decideLeading)
+		case <-l.asked():
+			l.turn(l.decideLeading)
+		case <-l.office.overdue():
+			l.turn(l.decideLeading)
+			l.office.keep(noTransfer("it took longer than an election timeout"))
 		case <-l.inbox.ready:
 			l.turn(l.decideLeading)
 			if l.rearm {
@@ -61,6 +68,7 @@ func (l *eventLoop) leaderLoop() {
 			}
 		case <-disk.C:
 			l.turn(l.decideLeading)
+			l.pruneReads()
 			l.relieve()
 		case <-check.C:
 			l.turn(l.decideLeading)
@@ -144,9 +152,12 @@ func (l *eventLoop) leaveOffice() {
 		c.fail(waiting, ErrNotApplied)
 	}
 	l.orphans = append(l.orphans, l.pending...)
+	l.reconsider()
 	clear(l.pending)
 	l.pending, l.pendingBytes = l.pending[:0], 0
 	l.publish()
+	l.handed(o)
+	l.askLeader()
 	if l.stopping() {
 		return
 	}
@@ -199,6 +210,9 @@ func (l *eventLoop) mayGather() bool {
 		return true
 	}
 	waiting := l.waiting.Load()
+	if l.leads() && l.office.handing != nil {
+		return waiting > int64(l.options.maxUncommittedBytes) // to be refused
+	}
 	return l.leads() && (l.full != nil || waiting >= enoughBytes ||
 		int64(l.pendingBytes)+waiting > int64(l.options.maxUncommittedBytes) ||
 		l.office.underWay(max(l.durable, l.raft.commitIndex)) < maxBatches)
@@ -305,6 +319,10 @@ func (l *eventLoop) propose(p *proposal) {
 		p.fail(ErrNoSpace, ErrNotApplied)
 		return
 	}
+	if l.office.handing != nil {
+		p.fail(ErrOverloaded, ErrNotApplied)
+		return
+	}
 	// The tail is larger than it should be only while this server's own disk is
 	// behind: the others can commit without it, but memory must not take its place.
 	behind := l.tail.size > tailBytes+l.options.maxUncommittedBytes
@@ -360,6 +378,9 @@ func (l *eventLoop) acknowledged(a *ack) {
 		r.observe(response.term)
 		return
 	}
+	if response.term == o.term {
+		o.confirm(a.name, a.round)
+	}
 	if response.success && response.term == o.term && response.index <= r.log.end {
 		o.stored(a.name, response.index)
 	}
@@ -386,9 +407,11 @@ func (l *eventLoop) lead() {
 	if r.role != Leader {
 		return
 	}
+	l.leadReads()
+	l.handOn()
 	l.expireDeparted()
 	l.employ()
-	view := &leaderView{logView: l.view(), term: r.term, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}
+	view := &leaderView{logView: l.view(), term: r.term, round: o.lastRound, commitIndex: r.commitIndex, snapshot: l.newestSnapshot()}
 	for _, s := range o.senders {
 		s.show(view)
 	}
@@ -427,12 +450,33 @@ func (l *eventLoop) serve(m *member) {
 	o.senders[m.name] = l.newSender(o, m, next)
 }
 
+// trouble says why nothing counts that a member says.
+func (o *office) trouble(name string) string {
+	switch {
+	case o.lost[name]:
+		return "another store answers under its name: it has lost its own"
+	case o.fenced[name]:
+		return "its store has lost entries that it had acknowledged"
+	}
+	return ""
+}
+
 // members tells of each member what the leader knows.
-func (o *office) members(c *configuration) []MemberStatus {
-	members := membersOf(c)
+func (o *office) members(c *configuration, end uint64) []MemberStatus {
+	members, now := membersOf(c), time.Now()
 	for i := range members {
 		members[i].Match = o.match[members[i].Name]
 		members[i].LastActivity = o.activity[members[i].Name]
+		members[i].Trouble = o.trouble(members[i].Name)
+		if last := members[i].LastActivity; last.IsZero() {
+			members[i].SilentFor = now.Sub(o.began)
+		} else {
+			members[i].SilentFor = now.Sub(last)
+		}
+		members[i].Lag = end - min(end, members[i].Match)
+		if s := o.senders[members[i].Name]; s != nil {
+			s.tell(&members[i])
+		}
 	}
 	return members
 }

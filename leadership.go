@@ -22,7 +22,11 @@ type leadership struct {
 	fenced map[string]bool   // members whose store has lost what it had acknowledged
 	rounds map[string]round  // of members that do not vote yet
 	pace   pace
-	sorted []uint64 // scratch for committed
+	// lastRound is the last round of heartbeats that was begun for reads, and confirmed the
+	// last one that each member has answered a request of (dissertation §6.4).
+	lastRound uint64
+	confirmed map[string]uint64
+	sorted    []uint64 // scratch for majority
 }
 
 // round is a learner's race to where the log ended when the round began
@@ -42,6 +46,8 @@ func newLeadership(r *replica, start uint64, stores map[string]uint64) *leadersh
 		lost:   map[string]bool{},
 		fenced: map[string]bool{},
 		rounds: map[string]round{},
+
+		confirmed: map[string]uint64{},
 	}
 }
 
@@ -79,6 +85,7 @@ func (l *leadership) fence(name string) bool {
 	delete(l.heard, name)
 	delete(l.before, name)
 	delete(l.rounds, name)
+	delete(l.confirmed, name)
 	l.fenced[name] = true
 	return news
 }
@@ -115,28 +122,54 @@ func (l *leadership) forget(name string) {
 	delete(l.lost, name)
 	delete(l.fenced, name)
 	delete(l.rounds, name)
+	delete(l.confirmed, name)
 }
 
 // committed returns the highest index that a majority of the voters stores, or
 // 0 while that is not yet an entry of the leader's own term: an older entry is
 // committed only by one of ours behind it (§5.4.2, Figure 8).
 func (l *leadership) committed(c *configuration) uint64 {
+	index := l.majority(c, l.match)
+	if index < l.start {
+		return 0
+	}
+	return index
+}
+
+// majority returns the highest value that a majority of the voters has reached.
+func (l *leadership) majority(c *configuration, reached map[string]uint64) uint64 {
 	l.sorted = l.sorted[:0]
 	for i := range c.members {
 		if c.members[i].voter {
-			l.sorted = append(l.sorted, l.match[c.members[i].name])
+			l.sorted = append(l.sorted, reached[c.members[i].name])
 		}
 	}
 	if len(l.sorted) == 0 {
 		return 0
 	}
 	slices.Sort(l.sorted)
-	index := l.sorted[len(l.sorted)-c.quorum()]
-	if index < l.start {
-		return 0
-	}
-	return index
+	return l.sorted[len(l.sorted)-c.quorum()]
 }
+
+// beginRound begins the next round of heartbeats for reads. Only what leaves from now
+// on belongs to it: that a member answers it shows that this server led when the
+// round began, or at least that the member knew of no later term then.
+func (l *leadership) beginRound() uint64 {
+	l.lastRound++
+	l.confirmed[l.self] = l.lastRound
+	return l.lastRound
+}
+
+// confirm takes a member's answer, in the leader's term, to a request of that round.
+func (l *leadership) confirm(name string, round uint64) {
+	if round = min(round, l.lastRound); round > l.confirmed[name] {
+		l.confirmed[name] = round
+	}
+}
+
+// confirmedRound returns the last round that a majority of the voters has answered: no
+// other leader can have been elected before it began.
+func (l *leadership) confirmedRound(c *configuration) uint64 { return l.majority(c, l.confirmed) }
 
 // checkQuorum reports whether a majority of the voters has answered since the
 // last check, and begins to count anew. A leader without one steps down

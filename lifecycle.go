@@ -71,6 +71,7 @@ func (s *server) initialize() error {
 		if err := s.lifecycle.run.Load().endWithin(stopTimeouts * s.settings.electionTimeout()); err != nil {
 			return err
 		}
+		s.lifecycle.state.Store(phaseStopped) // nobody takes the next run for one that has started
 	case phaseInitialized:
 		return nil
 	case phaseStopped:
@@ -82,14 +83,16 @@ func (s *server) initialize() error {
 		server: s, name: s.name, connectionString: s.connectionString,
 		options: &s.options, settings: &s.settings, events: &s.eventDispatcher,
 		log:   s.options.logger.With("server", s.name),
-		inbox: newQueue[any](), proposals: newQueue[*proposal](), orders: newQueue[*order](),
+		inbox: newQueue[any](), proposals: newQueue[*proposal](), reads: newQueue[*read](), orders: newQueue[*order](),
 		ended: make(chan struct{}), yielding: s.options.yielding,
 		tasks: tasks{server: s.name}, applies: tasks{server: s.name}, hearers: tasks{server: s.name}, callers: tasks{server: s.name},
 	}
 	r.inbox.yielding, r.proposals.yielding, r.orders.yielding = r.of("inbox"), r.of("proposals"), r.of("orders")
+	r.reads.yielding = r.of("reads")
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.applier = &applier{
 		home: r, server: s, registry: s.options.registry, events: r.events, ranges: newQueue[committed](), callers: newQueue[*proposal](),
+		reads: newQueue[*read](), left: make(chan struct{}, 1),
 		ownTerm: func(term uint64) { r.inbox.put(control(func(l *eventLoop) { l.appliedOwn(term) })) },
 		halted: func(halt *HaltError) {
 			var err error = halt
@@ -233,6 +236,7 @@ func (r *run) abandon() {
 	r.loop.publish()
 	r.inbox.close()
 	r.proposals.close()
+	r.reads.close()
 	close(r.ended)
 }
 

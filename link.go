@@ -35,10 +35,14 @@ type opening struct {
 // flightNote is what is remembered of a request on a stream until its answer.
 type flightNote struct {
 	sequence, prev uint64
+	round          uint64 // for reads
+	beat           bool   // a heartbeat
 	sent           time.Time
 }
 
-// note remembers a request, in place of the one noted a whole window earlier.
+// note remembers a request, in place of the one noted two windows earlier. If that was
+// one with entries, whose answer is still to come behind many to heartbeats for reads,
+// the next heartbeat's answer says the same.
 func (k *link) note(n flightNote) {
 	if k.notes == nil {
 		k.notes = make([]flightNote, 2*maxInFlight)
@@ -168,8 +172,8 @@ func (s *sender) receive(stream AppendStream, generation uint64) {
 }
 
 // callAppend sends a request as a single call.
-func (s *sender) callAppend(req *AppendEntriesRequest) {
-	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, sent: s.lastSent}
+func (s *sender) callAppend(req *AppendEntriesRequest, round uint64, beat bool) {
+	a := answer{sequence: req.Sequence, prev: req.PrevLogIndex, round: round, beat: beat, sent: s.lastSent}
 	s.call(s.ctx, &s.busy, func(ctx context.Context, t Transporter) {
 		a.response = sendAppend(ctx, t, s.server, s.peer, req)
 		s.yield("called")

@@ -67,6 +67,7 @@ type logWriter struct {
 	store    *wal.Store
 	orders   *queue[*order]
 	patience func() time.Duration // the election timeout
+	latency  *smoothed            // of a write with entries, with its sync
 	done     func(written)        // hands word to the event loop
 	under    []*order             // the order that is carried out, and those behind it
 	later    []*order             // taken from the queue while an order waits for space
@@ -116,7 +117,11 @@ func (w *logWriter) carryOut(orders []*order) {
 		// The senders first: the sync keeps this processor, and would keep from it the
 		// messages that the same turn of the event loop has ready (dissertation §10.2.1).
 		w.courtesy.extend()
+		began := time.Now()
 		err := w.write(orders[:n])
+		if orders[0].records != nil {
+			w.latency.observe(time.Since(began))
+		}
 		w.yield("written")
 		w.report(written{sequence: orders[n-1].sequence, err: err})
 		orders = orders[n:]

@@ -32,7 +32,7 @@ func inWriting(t *testing.T, n int, f func(w *writing)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &writing{t: t, disk: vfs.NewMem(), orders: newQueue[*order](), next: 1}
 		w.open()
-		writer := &logWriter{store: w.store, orders: w.orders, patience: func() time.Duration { return testElection }, done: func(word written) { w.words = append(w.words, word) }}
+		writer := &logWriter{store: w.store, orders: w.orders, latency: new(smoothed), patience: func() time.Duration { return testElection }, done: func(word written) { w.words = append(w.words, word) }}
 		ended := make(chan struct{})
 		go func() { writer.run(); close(ended) }()
 		for range n {

@@ -79,6 +79,10 @@ func copyMessage(message any, form MessageForm, bare, deep bool) (any, error) {
 		return clone(m), nil
 	case *TimeoutNowResponse:
 		return clone(m), nil
+	case *ReadIndexRequest:
+		return clone(m), nil
+	case *ReadIndexResponse:
+		return clone(m), nil
 	case streamOpening, streamOpened:
 		return m, nil
 	}
@@ -167,8 +171,12 @@ func freshOf(m codable) codable {
 		return new(SnapshotRecoveryResponse)
 	case *TimeoutNowRequest:
 		return new(TimeoutNowRequest)
-	default:
+	case *TimeoutNowResponse:
 		return new(TimeoutNowResponse)
+	case *ReadIndexRequest:
+		return new(ReadIndexRequest)
+	default:
+		return new(ReadIndexResponse)
 	}
 }
 
@@ -195,8 +203,12 @@ func rankOf(message any) int {
 		return 9
 	case *TimeoutNowResponse:
 		return 10
+	case *ReadIndexRequest:
+		return 11
+	case *ReadIndexResponse:
+		return 12
 	}
-	return 11
+	return 13
 }
 
 // spoil overwrites what a server may not use any more when it has answered a
@@ -219,6 +231,8 @@ func spoil(message any) {
 		*m = SnapshotRequest{LeaderName: "spoiled", Term: ^uint64(0)}
 	case *TimeoutNowRequest:
 		*m = TimeoutNowRequest{LeaderName: "spoiled", Term: ^uint64(0)}
+	case *ReadIndexRequest:
+		*m = ReadIndexRequest{Name: "spoiled", Term: ^uint64(0)}
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// pair is a call of the two snapshot calls or TimeoutNow, as types.
+// pair is a call that is neither a vote nor entries, as types.
 type pair struct{ request, response messageType }
 
 func newerPairs() (pairs []pair) {
@@ -23,8 +23,8 @@ func newerPairs() (pairs []pair) {
 }
 
 // Every exported field of the messages arrives in every form, with a bare
-// transporter, too, which has no call for TimeoutNow.
-func TestMemoryCarriesSnapshotsAndTransfersInEveryForm(t *testing.T) {
+// transporter, too, which has calls for snapshots only.
+func TestMemoryCarriesNewerCallsInEveryForm(t *testing.T) {
 	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		var got, reply codec
@@ -39,6 +39,10 @@ func TestMemoryCarriesSnapshotsAndTransfersInEveryForm(t *testing.T) {
 		b.timeout = func(req *TimeoutNowRequest) *TimeoutNowResponse {
 			got = req
 			return reply.(*TimeoutNowResponse)
+		}
+		b.read = func(req *ReadIndexRequest) *ReadIndexResponse {
+			got = req
+			return reply.(*ReadIndexResponse)
 		}
 		check := func(call any, err error, pair pair, request codec) {
 			require.NoError(t, err)
@@ -68,23 +72,30 @@ func TestMemoryCarriesSnapshotsAndTransfersInEveryForm(t *testing.T) {
 					case *TimeoutNowRequest:
 						answer, err := a.TimeoutNowContext(t.Context(), nil, toB, req)
 						check(answer, err, pair, req)
+					case *ReadIndexRequest:
+						answer, err := a.ReadIndexContext(t.Context(), nil, toB, req)
+						check(answer, err, pair, req)
+					default:
+						t.Fatalf("no call for a %T", req)
 					}
 				}
 			}
 		}
 		_, snapshots := a.Bare().(SnapshotTransporter)
 		_, transfers := a.Bare().(TransferTransporter)
-		require.False(t, snapshots || transfers, "a bare transporter has goraft's four calls")
+		_, reads := a.Bare().(ReadIndexTransporter)
+		require.False(t, snapshots || transfers || reads, "a bare transporter has goraft's four calls")
 	})
 }
 
 // The calls end with their context, tell interceptors what they are, and a server
 // that is not running gives no answer.
-func TestMemorySnapshotAndTransferCalls(t *testing.T) {
+func TestMemoryNewerCalls(t *testing.T) {
 	inMemory(t, func(t *testing.T, n *MemoryNetwork, a *MemoryTransporter, b *memoryStreamFake) {
 		b.offer = func(*SnapshotRequest) *SnapshotResponse { return nil }
 		b.recover = func(*SnapshotRecoveryRequest) *SnapshotRecoveryResponse { return nil }
 		b.timeout = func(*TimeoutNowRequest) *TimeoutNowResponse { return nil }
+		b.read = func(*ReadIndexRequest) *ReadIndexResponse { return nil }
 		calls := []func(context.Context) error{
 			func(ctx context.Context) error {
 				_, err := a.RequestSnapshotContext(ctx, nil, toB, &SnapshotRequest{})
@@ -96,6 +107,10 @@ func TestMemorySnapshotAndTransferCalls(t *testing.T) {
 			},
 			func(ctx context.Context) error {
 				_, err := a.TimeoutNowContext(ctx, nil, toB, &TimeoutNowRequest{})
+				return err
+			},
+			func(ctx context.Context) error {
+				_, err := a.ReadIndexContext(ctx, nil, toB, &ReadIndexRequest{})
 				return err
 			},
 		}
@@ -111,6 +126,7 @@ func TestMemorySnapshotAndTransferCalls(t *testing.T) {
 		}
 		require.Equal(t, []reflect.Type{
 			reflect.TypeFor[*SnapshotRequest](), reflect.TypeFor[*SnapshotRecoveryRequest](), reflect.TypeFor[*TimeoutNowRequest](),
+			reflect.TypeFor[*ReadIndexRequest](),
 		}, seen)
 		require.Nil(t, a.Bare().SendSnapshotRequest(nil, toB, &SnapshotRequest{}))
 		require.Nil(t, a.Bare().SendSnapshotRecoveryRequest(nil, toB, &SnapshotRecoveryRequest{}))
@@ -133,12 +149,14 @@ func TestMemoryCheckedFindsSharedPieces(t *testing.T) {
 		var kept *SnapshotRecoveryRequest
 		var word *TimeoutNowRequest
 		var held *SnapshotRequest
+		var question *ReadIndexRequest
 		b.offer = func(req *SnapshotRequest) *SnapshotResponse { held, offer = req, *req; return &SnapshotResponse{} }
 		b.recover = func(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse {
 			kept = req
 			return &SnapshotRecoveryResponse{}
 		}
 		b.timeout = func(req *TimeoutNowRequest) *TimeoutNowResponse { word = req; return &TimeoutNowResponse{} }
+		b.read = func(req *ReadIndexRequest) *ReadIndexResponse { question = req; return &ReadIndexResponse{} }
 
 		state := []byte("piece")
 		n.Intercept(func(m MemoryMessage) bool {
@@ -154,8 +172,10 @@ func TestMemoryCheckedFindsSharedPieces(t *testing.T) {
 		require.Equal(t, uint64(1), n.Stats().Changed)
 		_, err := a.TimeoutNowContext(t.Context(), nil, toB, &TimeoutNowRequest{LeaderName: "a"})
 		require.NoError(t, err)
+		_, err = a.ReadIndexContext(t.Context(), nil, toB, &ReadIndexRequest{Name: "a"})
+		require.NoError(t, err)
 		require.Equal(t, "a", offer.LeaderName)
-		for _, name := range []string{held.LeaderName, kept.LeaderName, word.LeaderName} {
+		for _, name := range []string{held.LeaderName, kept.LeaderName, word.LeaderName, question.Name} {
 			require.Equal(t, "spoiled", name)
 		}
 		require.Equal(t, "qiece", string(state), "the sender's bytes are its own")

@@ -25,6 +25,7 @@ type memoryFake struct {
 	offer   func(*SnapshotRequest) *SnapshotResponse
 	recover func(*SnapshotRecoveryRequest) *SnapshotRecoveryResponse
 	timeout func(*TimeoutNowRequest) *TimeoutNowResponse
+	read    func(*ReadIndexRequest) *ReadIndexResponse
 	mu      sync.Mutex
 	got     []*AppendEntriesRequest
 }
@@ -48,6 +49,10 @@ func (f *memoryFake) SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *Snap
 
 func (f *memoryFake) TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse {
 	return f.timeout(req)
+}
+
+func (f *memoryFake) RequestReadIndex(req *ReadIndexRequest) *ReadIndexResponse {
+	return f.read(req)
 }
 
 // memoryStreamFake takes streams, too.
@@ -407,6 +412,11 @@ func memoryTrace(t *testing.T, seed uint64, fates func(MemoryMessage, *rand.Rand
 				defer mu.Unlock()
 				trace = append(trace, fmt.Sprintf("%v %s->%s %d", time.Since(start), req.CandidateName, name, req.Term))
 				return &RequestVoteResponse{}
+			}, read: func(req *ReadIndexRequest) *ReadIndexResponse {
+				mu.Lock()
+				defer mu.Unlock()
+				trace = append(trace, fmt.Sprintf("%v %s->%s question %d", time.Since(start), req.Name, name, req.Sequence))
+				return &ReadIndexResponse{Sequence: req.Sequence}
 			}})
 		}
 		for _, from := range names {
@@ -416,6 +426,14 @@ func memoryTrace(t *testing.T, seed uint64, fates func(MemoryMessage, *rand.Rand
 						n.mu.endpoints[from].SendVoteRequest(nil, &Peer{Name: to}, &RequestVoteRequest{CandidateName: from, Term: i})
 					}
 				})
+				// Those that leave at one instant are in the order of their numbers.
+				for i := range uint64(4) {
+					group.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+						defer cancel()
+						_, _ = n.mu.endpoints[from].ReadIndexContext(ctx, nil, &Peer{Name: to}, &ReadIndexRequest{Name: from, Sequence: i + 1})
+					})
+				}
 			}
 		}
 		group.Wait()

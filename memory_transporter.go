@@ -19,11 +19,12 @@ type MemoryTransporter struct {
 }
 
 var (
-	_ Transporter         = (*MemoryTransporter)(nil)
-	_ ContextTransporter  = (*MemoryTransporter)(nil)
-	_ AppendStreamer      = (*MemoryTransporter)(nil)
-	_ SnapshotTransporter = (*MemoryTransporter)(nil)
-	_ TransferTransporter = (*MemoryTransporter)(nil)
+	_ Transporter          = (*MemoryTransporter)(nil)
+	_ ContextTransporter   = (*MemoryTransporter)(nil)
+	_ AppendStreamer       = (*MemoryTransporter)(nil)
+	_ SnapshotTransporter  = (*MemoryTransporter)(nil)
+	_ TransferTransporter  = (*MemoryTransporter)(nil)
+	_ ReadIndexTransporter = (*MemoryTransporter)(nil)
 )
 
 // Transporter returns a new end of the network for the server of that name. It
@@ -155,6 +156,11 @@ func (t *MemoryTransporter) SnapshotRecoveryContext(ctx context.Context, _ Serve
 // TimeoutNowContext is TransferTransporter's.
 func (t *MemoryTransporter) TimeoutNowContext(ctx context.Context, _ Server, peer *Peer, req *TimeoutNowRequest) (*TimeoutNowResponse, error) {
 	return callFor[*TimeoutNowResponse](ctx, t, peer, req, false)
+}
+
+// ReadIndexContext is ReadIndexTransporter's.
+func (t *MemoryTransporter) ReadIndexContext(ctx context.Context, _ Server, peer *Peer, req *ReadIndexRequest) (*ReadIndexResponse, error) {
+	return callFor[*ReadIndexResponse](ctx, t, peer, req, false)
 }
 
 // timedCall is a call without a context.
@@ -295,6 +301,8 @@ func handle(host *MemoryTransporter, server Server, req any) any {
 		return answerOf(server.SnapshotRecoveryRequest(req))
 	case *TimeoutNowRequest:
 		return answerOf(server.TimeoutNow(req))
+	case *ReadIndexRequest:
+		return answerOf(server.RequestReadIndex(req))
 	case streamOpening:
 		receiver, ok := server.(appendReceiver)
 		if !ok {
@@ -319,6 +327,10 @@ func orderOf(message any, call uint64) uint64 {
 	case *AppendEntriesRequest:
 		return cmp.Or(m.Sequence, call)
 	case *AppendEntriesResponse:
+		return cmp.Or(m.Sequence, call)
+	case *ReadIndexRequest:
+		return cmp.Or(m.Sequence, call)
+	case *ReadIndexResponse:
 		return cmp.Or(m.Sequence, call)
 	}
 	return call

@@ -78,6 +78,12 @@ var messageTypes = []messageType{
 	{"TimeoutNowResponse", func() codec { return new(TimeoutNowResponse) }, &protobuf.TimeoutNowResponse{}, map[string]codec{
 		"08041001": &TimeoutNowResponse{Term: 4, Success: true},
 	}},
+	{"ReadIndexRequest", func() codec { return new(ReadIndexRequest) }, &protobuf.ReadIndexRequest{}, map[string]codec{
+		"080412026e31": &ReadIndexRequest{Term: 4, Name: "n1"},
+	}},
+	{"ReadIndexResponse", func() codec { return new(ReadIndexResponse) }, &protobuf.ReadIndexResponse{}, map[string]codec{
+		"080410011809": &ReadIndexResponse{Term: 4, Success: true, Index: 9},
+	}},
 }
 
 // specify gives a message as the generated code has it, found by the names of

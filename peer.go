@@ -33,6 +33,7 @@ func (p *Peer) LastActivity() time.Time { return p.lastActivity }
 type leaderView struct {
 	logView
 	term        uint64
+	round       uint64 // of heartbeats for reads
 	commitIndex uint64
 	snapshot    *snapshot.Info // the newest, nil if there is none
 }
@@ -63,7 +64,11 @@ type sender struct {
 	began    time.Time     // when the office did
 	offset   time.Duration // of its heartbeats from the office's beat
 	interval time.Duration // from the last heartbeat to the next, if nothing else is sent
-	lastWord time.Time     // of the peer
+	probed   uint64        // the last round for reads that a heartbeat was of
+	heard    uint64        // and the last that an answer was to
+	rtt      smoothed      // of a heartbeat and its answer
+	gauged   atomic.Pointer[sending]
+	lastWord time.Time // of the peer
 
 	// shipping is the index of the snapshot that the peer is sent, or was and has
 	// not caught up from, 0 if there is none: its file and the log behind it stay.
@@ -78,6 +83,8 @@ type answer struct {
 	sequence uint64
 	prev     uint64 // the request's PrevLogIndex, for a call
 	sent     time.Time
+	round    uint64                 // for reads, of the request
+	beat     bool                   // the request was a heartbeat
 	response *AppendEntriesResponse // nil if there is none
 }
 
@@ -104,6 +111,7 @@ func (l *eventLoop) newSender(o *office, m *member, next uint64) *sender {
 		Term: o.term, LeaderName: l.raft.name, ClusterID: l.raft.clusterID, To: m.name,
 		StoreID: l.raft.storeID, ToStoreID: m.storeID, InitialDigest: s.digest,
 	}
+	s.gauge()
 	s.tasks.Go("peer:"+m.name, s.loop)
 	return s
 }
@@ -116,7 +124,7 @@ func (s *sender) serves(m *member) bool {
 // show gives the sender a newer view.
 func (s *sender) show(view *leaderView) {
 	old := s.view.Swap(view)
-	if old != nil && old.terms.end == view.terms.end {
+	if old != nil && old.terms.end == view.terms.end && old.round == view.round {
 		return // a commit index alone waits for the next heartbeat
 	}
 	select {
@@ -143,8 +151,10 @@ func (s *sender) loop() {
 			s.delivered(index)
 		case <-timer.C:
 			timer.Reset(s.tick())
+			s.gauge()
 		}
 		s.connect()
+		s.probe()
 		s.pump()
 		s.ship()
 	}
@@ -221,12 +231,26 @@ func (s *sender) heartbeat() {
 	}
 }
 
+// probe sends a heartbeat for reads that wait, whose answer does not wait for the
+// disk as those to entries do. To a peer that does not answer no more than some go, and
+// none overtakes a single call with entries.
+func (s *sender) probe() {
+	if s.link.calls() && len(s.progress.window) > 0 {
+		return
+	}
+	if view := s.view.Load(); view != nil && view.round > s.probed && s.probed < s.heard+maxReadRounds {
+		s.heartbeat()
+	}
+}
+
 // send sends one request with the records from nextIndex to last, or none.
 func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
 	// One that needs a snapshot is asked whether it has got it.
 	prev := max(s.progress.next-1, view.terms.base.index)
 	sequence := s.progress.sent(last, len(records))
-	s.lastSent = time.Now()
+	if s.lastSent = time.Now(); len(records) == 0 {
+		s.probed = view.round
+	}
 	req := &s.request
 	if s.link.stream == nil {
 		req = new(AppendEntriesRequest)
@@ -235,7 +259,7 @@ func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
 	req.PrevLogIndex, req.PrevLogTerm = prev, view.terms.termAt(prev)
 	req.CommitIndex, req.Sequence, req.records = view.commitIndex, sequence, records
 	if s.link.stream == nil {
-		s.callAppend(req)
+		s.callAppend(req, view.round, len(records) == 0)
 		return true
 	}
 	s.yield("send")
@@ -243,7 +267,7 @@ func (s *sender) send(view *leaderView, records []byte, last uint64) bool {
 		s.broken()
 		return false
 	}
-	s.link.note(flightNote{sequence: sequence, prev: prev, sent: s.lastSent})
+	s.link.note(flightNote{sequence: sequence, prev: prev, round: view.round, beat: len(records) == 0, sent: s.lastSent})
 	return true
 }
 
@@ -262,22 +286,29 @@ func (s *sender) answered(a answer) {
 		if !ok {
 			return
 		}
-		a.sequence, a.prev, a.sent = note.sequence, note.prev, note.sent
+		a.sequence, a.prev, a.round, a.beat, a.sent = note.sequence, note.prev, note.round, note.beat, note.sent
+	} else if a.response.Sequence != a.sequence && a.response.Sequence != 0 {
+		a.round = 0 // a transporter that mixes up answers confirms nothing
 	}
 	response, view := a.response, s.view.Load()
 	if response.From != "" && response.From != s.member.name || response.success && response.index > view.terms.end {
 		return
 	}
-	s.lastWord = time.Now()
+	if s.lastWord = time.Now(); a.beat {
+		s.rtt.observe(s.lastWord.Sub(a.sent))
+	}
 	lost := s.lost(&a)
 	tell := s.inbox.put
-	if !lost && s.foreseen(response) {
+	if !lost && a.round <= s.heard && s.foreseen(response) {
 		tell = s.inbox.leave
 	}
 	tell(&ack{
 		term: s.term, name: s.member.name, incarnation: s.member.incarnation, response: response,
-		lost: lost, at: s.lastWord, took: s.lastWord.Sub(a.sent),
+		round: a.round, lost: lost, at: s.lastWord, took: s.lastWord.Sub(a.sent),
 	})
+	if response.term == s.term && response.Refused == refusedNot {
+		s.heard = max(s.heard, a.round)
+	}
 	hint := entryID{response.ConflictIndex, response.ConflictTerm}
 	switch {
 	case response.term != s.term || response.Refused != refusedNot:
@@ -328,6 +359,7 @@ func (s *sender) unanswered(a answer) {
 func (s *sender) broken() {
 	s.link.drop(s.settings.heartbeat())
 	s.progress.lost()
+	s.probed = s.heard
 }
 
 // unreadable takes notice that the log cannot be read. A view that is out of date

@@ -21,9 +21,20 @@ func (l *eventLoop) publish() {
 		CommitIndex: r.commitIndex, LastApplied: l.applier.applied.Load(),
 		FirstIndex: r.log.base.index + 1, LastIndex: r.log.end, LastTerm: r.log.last().term, DurableIndex: l.durable,
 		ClusterID: r.clusterID, StoreID: r.storeID, ConfigurationIndex: now.configuration.index,
-		UncommittedBytes: l.pendingBytes, Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
-		StorageError: l.blocked(),
-		Ready:        l.office != nil && l.office.ready && !l.office.leaving,
+		UncommittedBytes: l.pendingBytes, DiskLatency: l.diskLatency.get(), ApplyLatency: l.applyLatency.get(), Refused: l.refusals, EventsDropped: l.events.dropped.Load(),
+		StorageError: l.blocked(), ElectionTimeout: l.settings.electionTimeout(),
+		Ready: l.office != nil && l.office.ready && !l.office.leaving,
+	}
+	if r.role != Leader {
+		now.status.NotStanding = l.notStanding()
+	}
+	if r.leader != "" {
+		l.polled = nil
+	} else if l.polled != nil {
+		now.status.Election = l.polled.status()
+	}
+	if l.office != nil && l.office.handing != nil {
+		now.status.Transferring = l.office.handing.to
 	}
 	if r.role == Follower && l.arriving() {
 		now.status.State = Snapshotting
@@ -32,7 +43,7 @@ func (l *eventLoop) publish() {
 		now.status.SnapshotIndex = newest.Index
 	}
 	if l.office != nil {
-		now.status.Members = l.office.members(now.configuration)
+		now.status.Members = l.office.members(now.configuration, r.log.end)
 	} else if old != nil && old.configuration == now.configuration && !old.leading() {
 		now.status.Members = old.status.Members
 	} else {
@@ -40,6 +51,9 @@ func (l *eventLoop) publish() {
 	}
 	l.told = now
 	l.published.Store(now)
+	if old == nil || old.leader() != now.leader() {
+		l.server.leaders.change()
+	}
 	if old != nil {
 		l.announce(old, now)
 	}

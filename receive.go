@@ -56,6 +56,14 @@ func (s *server) TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse {
 	return await(s, func(answer chan *TimeoutNowResponse) any { return &timeoutNowCall{&copied, answer} })
 }
 
+func (s *server) RequestReadIndex(req *ReadIndexRequest) *ReadIndexResponse {
+	if req == nil {
+		return nil
+	}
+	copied := *req
+	return await(s, func(answer chan *ReadIndexResponse) any { return &readIndexCall{&copied, answer} })
+}
+
 // await puts the call into the inbox and waits for its answer. It is nil if the
 // server is not running, or ends before it answers.
 func await[Answer any](s *server, call func(answer chan *Answer) any) *Answer {

@@ -335,6 +335,22 @@ func (r *replica) refuseAppend(req *AppendEntriesRequest) uint32 {
 	return refusedNot
 }
 
+// refuseQuestion says whether a question for a read index is not for this server. An
+// index of another cluster would be worse than none.
+func (r *replica) refuseQuestion(req *ReadIndexRequest) uint32 {
+	switch {
+	case req.To != "" && req.To != r.name, req.Name == r.name, req.Name == "":
+		return refusedAddressee
+	case req.ToStoreID != 0 && req.ToStoreID != r.storeID:
+		return refusedStore
+	case r.clusterID == 0 || req.ClusterID != r.clusterID:
+		return refusedCluster
+	case r.configuration().find(req.Name) == nil:
+		return refusedRemoved // it will never apply what it asks for
+	}
+	return refusedNot
+}
+
 // leaderClaim is what a message of a leader says about who speaks to whom.
 type leaderClaim struct {
 	term      uint64

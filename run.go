@@ -24,16 +24,20 @@ type run struct {
 	events           *eventDispatcher
 	log              *slog.Logger
 
-	store     *wal.Store
-	snapshots *snapshot.Store
-	found     []snapshot.Info // the newest that are whole, when the run began
-	inbox     *queue[any]
-	proposals *queue[*proposal]
-	waiting   atomic.Int64 // bytes of the proposals in the queue
-	orders    *queue[*order]
-	applier   *applier
-	loop      *eventLoop // until it starts
-	published atomic.Pointer[published]
+	store                     *wal.Store
+	snapshots                 *snapshot.Store
+	found                     []snapshot.Info // the newest that are whole, when the run began
+	inbox                     *queue[any]
+	proposals                 *queue[*proposal]
+	waiting                   atomic.Int64 // bytes of the proposals in the queue
+	reads                     *queue[*read]
+	reading                   atomic.Int64 // reads of this server's callers
+	diskLatency, applyLatency smoothed
+	word                      atomic.Pointer[leadersWord] // the last that this server has
+	orders                    *queue[*order]
+	applier                   *applier
+	loop                      *eventLoop // until it starts
+	published                 atomic.Pointer[published]
 
 	ctx    context.Context // ends when the server stops
 	cancel context.CancelFunc
@@ -58,12 +62,12 @@ func (r *run) failed(err error) {
 }
 
 // call makes a call to another server on a goroutine of its own, bounded by the
-// election timeout where the transporter heeds contexts. It makes none while as
-// many as are allowed have not returned.
-func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.Context, t Transporter)) {
+// election timeout where the transporter heeds contexts. It makes none, and says so,
+// while as many as are allowed have not returned.
+func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.Context, t Transporter)) bool {
 	if busy.Add(1) > maxCalls {
 		busy.Add(-1)
-		return
+		return false
 	}
 	r.callers.Go("call", func() {
 		defer busy.Add(-1)
@@ -72,6 +76,7 @@ func (r *run) call(ctx context.Context, busy *atomic.Int32, f func(ctx context.C
 		r.yield("call")
 		f(ctx, r.transporter())
 	})
+	return true
 }
 
 // recovered is what the log on disk says when a run begins.
@@ -221,7 +226,7 @@ func (r *run) newLoop(replica *replica) *eventLoop {
 
 // start begins the goroutines.
 func (r *run) start(l *eventLoop) {
-	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, patience: r.settings.electionTimeout, done: func(word written) { r.inbox.put(word) }}
+	w := &logWriter{yielding: r.yielding, store: r.store, orders: r.orders, commit: l.raft.commitIndex, patience: r.settings.electionTimeout, latency: &r.diskLatency, done: func(word written) { r.inbox.put(word) }}
 	r.tasks.Go("log", w.run)
 	r.applies.Go("apply", r.applier.run)
 	r.tasks.Go("loop", func() {
@@ -241,6 +246,7 @@ func (l *eventLoop) end() {
 	l.publish()
 	l.applier.ranges.close()
 	l.proposals.close()
+	l.reads.close() // who waits is told by the end of the run
 	for _, p := range append(l.gathered[l.dealt:], l.proposals.take(nil)...) {
 		p.fail(StopError, ErrNotApplied)
 	}

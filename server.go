@@ -22,7 +22,9 @@ import (
 type Server interface {
 	Lifecycle
 	Proposer
+	Reader
 	Membership
+	Leadership
 	Replication
 	Maintenance
 	Introspection
@@ -101,6 +103,10 @@ type Replication interface {
 	SnapshotRecoveryRequest(req *SnapshotRecoveryRequest) *SnapshotRecoveryResponse
 	// TimeoutNow takes the leader's word that this server should stand for election.
 	TimeoutNow(req *TimeoutNowRequest) *TimeoutNowResponse
+	// RequestReadIndex takes another member's question what a read of its own must
+	// have seen. The answer is given when a majority has confirmed that this server
+	// leads, or when it does not.
+	RequestReadIndex(req *ReadIndexRequest) *ReadIndexResponse
 }
 
 // Maintenance keeps the log short.
@@ -152,6 +158,9 @@ type Introspection interface {
 	GetState() string
 	// Status is everything at once, consistent in itself.
 	Status() Status
+	// Explain is Status in words: what keeps this server, or the cluster as far as it
+	// knows, from working as it should, and what to do. See Status.Explain.
+	Explain() []Finding
 	// ClusterID is the identity of the cluster that this server's log belongs
 	// to, 0 while it belongs to none; StoreID that of its directory, 0 before
 	// Init.
@@ -192,6 +201,8 @@ type server struct {
 	settings         settings
 	lifecycle        *lifecycle
 	proposals        proposalPool
+	reads            readPool
+	leaders          leaders
 	restored         restoredSnapshot
 }
 
@@ -300,6 +311,7 @@ func (s *server) Status() Status {
 	status := s.now().status
 	if r := s.lifecycle.run.Load(); r != nil {
 		status.LastApplied = r.applier.applied.Load()
+		status.WaitingReads = int(r.reading.Load())
 		if text := r.snapshotError.Load(); text != nil {
 			status.SnapshotError = *text
 		}
@@ -309,6 +321,8 @@ func (s *server) Status() Status {
 	}
 	return status
 }
+
+func (s *server) Explain() []Finding { return s.Status().Explain() }
 
 func (s *server) ElectionTimeout() time.Duration { return s.settings.electionTimeout() }
 

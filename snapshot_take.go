@@ -159,6 +159,7 @@ func (a *applier) saves(now *savedState) {
 
 // fix has the state machine fix what is to be written.
 func (a *applier) fix() (view StateView, err error) {
+	a.exclude() // to fix a state may be to change it
 	a.inside.enter(a.goroutine)
 	defer a.inside.leave()
 	defer containPanic("Save", &err)
@@ -258,6 +259,7 @@ func (a *applier) recoverState(label snapshot.Label) error {
 		return err
 	}
 	if !a.home.server.restored.is(file.Info()) {
+		a.exclude()
 		a.inside.enter(a.goroutine)
 		defer a.inside.leave()
 		if err := recoverMachine(a.home.server.stateMachine, file); err != nil {

@@ -39,7 +39,7 @@ var channelFiles = []string{
 	"tasks.go",
 	"inbox.go", "snapshot_take.go", "snapshot_send.go", "event_loop.go", "follower.go", "candidate.go", "leader.go", "snapshotting.go", "transfer.go", "membership.go",
 	"peer.go", "link.go", "log_writer.go", "applier.go",
-	"lifecycle.go", "run.go", "proposal.go", "propose.go", "receive.go",
+	"lifecycle.go", "run.go", "proposal.go", "propose.go", "receive.go", "read.go", "reads.go", "applier_reads.go", "leading.go",
 	"transporter.go", "http_*.go", "event_dispatcher.go", "test_utils.go", "memory_*.go",
 }
 

@@ -1,6 +1,9 @@
 package raft
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // timeoutNowCall is a TimeoutNow request on its way to its answer.
 type timeoutNowCall struct {
@@ -46,6 +49,122 @@ func (l *eventLoop) abdicate() {
 		})
 	}
 	l.stepDown()
+}
+
+// handing is a transfer of the office that was asked for (dissertation §3.10). The
+// leader takes no proposals until it is over: it must send all that it has.
+type handing struct {
+	to       string        // "" before the most suitable is chosen
+	cooldown time.Duration // for which this server then rests
+	done     chan error    // holds one
+	timer    *time.Timer
+	told     bool // the other was told to stand
+}
+
+// handTo begins to hand over the office.
+func (l *eventLoop) handTo(h *handing) {
+	c := l.raft.configuration()
+	switch {
+	case !l.leads() || l.office.leaving:
+		h.done <- NotLeaderError
+		return
+	case l.office.handing != nil:
+		h.done <- noTransfer("another transfer is under way")
+		return
+	case h.to == l.raft.name:
+		h.done <- nil
+		return
+	}
+	if _, able := l.transporter().(TransferTransporter); !able {
+		h.done <- noTransfer("the transporter cannot tell another server to stand")
+		return
+	}
+	for _, m := range l.office.successors(c) {
+		if h.to == "" && l.office.lately(m.name) || h.to == m.name {
+			h.to = m.name
+			h.timer = time.NewTimer(l.settings.electionTimeout())
+			l.office.handing = h
+			return
+		}
+	}
+	switch {
+	case h.to == "":
+		h.done <- noTransfer("no other voter answers")
+	case c.find(h.to) == nil:
+		h.done <- peerNotFound(h.to)
+	default:
+		h.done <- noTransfer("%s has no vote", h.to)
+	}
+}
+
+// overdue is ready when the office should have been handed over by now.
+func (o *office) overdue() <-chan time.Time {
+	if o.handing == nil {
+		return nil
+	}
+	return o.handing.timer.C
+}
+
+// handOn tells the next leader to stand, when it stores all that this one has.
+func (l *eventLoop) handOn() {
+	o, r := l.office, l.raft
+	h := o.handing
+	if h == nil || h.told {
+		return
+	}
+	m := r.configuration().find(h.to)
+	switch {
+	case m == nil || !m.voter || o.lost[h.to] || o.fenced[h.to]:
+		o.keep(noTransfer("%s has no vote any more", h.to))
+		return
+	case o.match[h.to] < r.log.end:
+		return
+	}
+	req := &TimeoutNowRequest{
+		Term: r.term, LeaderName: r.name, ClusterID: r.clusterID, StoreID: r.storeID, To: m.name, ToStoreID: m.storeID,
+	}
+	peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
+	h.told = l.call(l.ctx, l.busy(m.name), func(ctx context.Context, t Transporter) {
+		t2, able := t.(TransferTransporter)
+		if !able {
+			return
+		}
+		// Without an answer it may well stand.
+		if response, err := t2.TimeoutNowContext(ctx, l.server, peer, req); err == nil && response != nil && !response.Success {
+			l.inbox.put(control(func(l *eventLoop) { l.declined(h) }))
+		}
+	})
+}
+
+// declined takes the word of who was to lead that it does not stand.
+func (l *eventLoop) declined(h *handing) {
+	if l.leads() && l.office.handing == h {
+		l.office.keep(noTransfer("%s does not stand for election", h.to))
+	}
+}
+
+// keep goes on with the office, which nobody has taken.
+func (o *office) keep(why error) {
+	if h := o.handing; h != nil {
+		h.timer.Stop()
+		o.handing = nil
+		h.done <- why
+	}
+}
+
+// handed takes notice that an office is lost, as it was meant to be perhaps.
+func (l *eventLoop) handed(o *office) {
+	h := o.handing
+	switch {
+	case h == nil:
+	case l.stopping():
+		o.keep(StopError)
+	case !h.told:
+		o.keep(ErrLeadershipLost)
+	default:
+		l.rests = time.Now().Add(h.cooldown)
+		o.keep(nil)
+	}
 }
 
 // stalledTimeouts is how many election timeouts a call to the disk may take before

@@ -48,6 +48,14 @@ type TransferTransporter interface {
 	TimeoutNowContext(ctx context.Context, server Server, peer *Peer, req *TimeoutNowRequest) (*TimeoutNowResponse, error)
 }
 
+// ReadIndexTransporter is an optional ability of a Transporter: the question by which
+// a server that does not lead learns what a linearizable read must have seen. Without
+// it such reads are possible on the leader only. An answer must be that to the very
+// request: its Sequence says so.
+type ReadIndexTransporter interface {
+	ReadIndexContext(ctx context.Context, server Server, peer *Peer, req *ReadIndexRequest) (*ReadIndexResponse, error)
+}
+
 // AppendStreamer is an optional ability of a Transporter: a long-lived
 // connection to one peer on which requests follow each other without waiting
 // for answers.

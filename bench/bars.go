@@ -51,6 +51,7 @@ var bars = []bar{
 	{what: "bytes allocated beyond 1.5 × the payload", cells: every(nil, write, three, payload, []int{1024}), figure: bytesBeyond, most: 512},
 
 	{what: "throughput of what it is without the stall", cells: every(nil, []string{load.Stalled}, three, payload, []int{64, 1024}), figure: rateOfWrite, least: 0.9},
+	{what: "reads per second of the commands per second", cells: reads, figure: rateOfWrite, least: 5},
 	{what: "p99 of what it is without the snapshot", cells: every(nil, []string{load.Snapshot}, three, payload, []int{64}), figure: p99OfWrite, most: 2},
 
 	{what: "processor per command of what it is in a short log", cells: longer, figure: cpuOfShort, most: 1.2},

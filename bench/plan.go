@@ -163,6 +163,7 @@ var (
 
 	// What ours costs where there is nothing to compare it with but itself.
 	idle     = every([]string{ours}, []string{load.Idle}, []int{3}, []int{128}, []int{0})
+	reads    = every([]string{ours}, []string{load.Read}, []int{3}, []int{128}, []int{64})
 	leading  = every([]string{ours}, []string{load.Leader}, []int{3, 7}, []int{128}, []int{64, 1024})
 	snapshot = every([]string{ours}, []string{load.Snapshot}, []int{3}, []int{128}, []int{64})
 	lengths  = []int{1_000, 100_000, 1_000_000, 10_000_000}
@@ -179,12 +180,12 @@ var plans = []plan{
 			every(peers(), []string{load.Write}, []int{3}, []int{128}, counts),
 			every([]string{growing}, []string{load.Write}, []int{3}, []int{64 << 10}, counts),
 			every(own, []string{load.Stalled}, []int{3}, []int{128}, []int{64, 1024}),
-			snapshot, leading, idle,
+			snapshot, reads, leading, idle,
 		},
 	},
 	{
 		name: "quick", rounds: 3, warmup: time.Second, window: 2 * time.Second, limit: 110 * time.Second,
-		blocks: []block{every(own, []string{load.Write}, []int{3}, []int{128}, []int{1, 64, 1024})},
+		blocks: []block{every(own, []string{load.Write}, []int{3}, []int{128}, []int{1, 64, 1024}), reads},
 	},
 	{
 		name: "scale", rounds: 2, warmup: time.Second, window: 4 * time.Second, limit: 45 * time.Minute,

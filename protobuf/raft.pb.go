@@ -1333,6 +1333,221 @@ func (x *TimeoutNowResponse) GetChecksum() uint32 {
 	return 0
 }
 
+// ReadIndexRequest is a member's question to the leader up to where a read that
+// begins now must have seen the log (dissertation 6.4).
+type ReadIndexRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Term  *uint64                `protobuf:"varint,1,opt,name=Term" json:"Term,omitempty"`
+	// The name of the sender.
+	Name      *string `protobuf:"bytes,2,opt,name=Name" json:"Name,omitempty"`
+	ClusterID *uint64 `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	To        *string `protobuf:"bytes,8,opt,name=To" json:"To,omitempty"`
+	StoreID   *uint64 `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	ToStoreID *uint64 `protobuf:"fixed64,10,opt,name=ToStoreID" json:"ToStoreID,omitempty"`
+	// Identity of the question, repeated in the response.
+	Sequence      *uint64 `protobuf:"varint,12,opt,name=Sequence" json:"Sequence,omitempty"`
+	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexRequest) Reset() {
+	*x = ReadIndexRequest{}
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexRequest) ProtoMessage() {}
+
+func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
+func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReadIndexRequest) GetTerm() uint64 {
+	if x != nil && x.Term != nil {
+		return *x.Term
+	}
+	return 0
+}
+
+func (x *ReadIndexRequest) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *ReadIndexRequest) GetClusterID() uint64 {
+	if x != nil && x.ClusterID != nil {
+		return *x.ClusterID
+	}
+	return 0
+}
+
+func (x *ReadIndexRequest) GetTo() string {
+	if x != nil && x.To != nil {
+		return *x.To
+	}
+	return ""
+}
+
+func (x *ReadIndexRequest) GetStoreID() uint64 {
+	if x != nil && x.StoreID != nil {
+		return *x.StoreID
+	}
+	return 0
+}
+
+func (x *ReadIndexRequest) GetToStoreID() uint64 {
+	if x != nil && x.ToStoreID != nil {
+		return *x.ToStoreID
+	}
+	return 0
+}
+
+func (x *ReadIndexRequest) GetSequence() uint64 {
+	if x != nil && x.Sequence != nil {
+		return *x.Sequence
+	}
+	return 0
+}
+
+func (x *ReadIndexRequest) GetChecksum() uint32 {
+	if x != nil && x.Checksum != nil {
+		return *x.Checksum
+	}
+	return 0
+}
+
+type ReadIndexResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Term  *uint64                `protobuf:"varint,1,opt,name=Term" json:"Term,omitempty"`
+	// The sender led after the question had come.
+	Success *bool `protobuf:"varint,2,opt,name=Success" json:"Success,omitempty"`
+	// With Success, the last entry that the read must have seen.
+	Index     *uint64 `protobuf:"varint,3,opt,name=Index" json:"Index,omitempty"`
+	ClusterID *uint64 `protobuf:"fixed64,7,opt,name=ClusterID" json:"ClusterID,omitempty"`
+	From      *string `protobuf:"bytes,8,opt,name=From" json:"From,omitempty"`
+	StoreID   *uint64 `protobuf:"fixed64,9,opt,name=StoreID" json:"StoreID,omitempty"`
+	Refused   *uint32 `protobuf:"varint,10,opt,name=Refused" json:"Refused,omitempty"`
+	// The request's.
+	Sequence      *uint64 `protobuf:"varint,12,opt,name=Sequence" json:"Sequence,omitempty"`
+	Checksum      *uint32 `protobuf:"fixed32,15,opt,name=Checksum" json:"Checksum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexResponse) Reset() {
+	*x = ReadIndexResponse{}
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexResponse) ProtoMessage() {}
+
+func (x *ReadIndexResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexResponse.ProtoReflect.Descriptor instead.
+func (*ReadIndexResponse) Descriptor() ([]byte, []int) {
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReadIndexResponse) GetTerm() uint64 {
+	if x != nil && x.Term != nil {
+		return *x.Term
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetSuccess() bool {
+	if x != nil && x.Success != nil {
+		return *x.Success
+	}
+	return false
+}
+
+func (x *ReadIndexResponse) GetIndex() uint64 {
+	if x != nil && x.Index != nil {
+		return *x.Index
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetClusterID() uint64 {
+	if x != nil && x.ClusterID != nil {
+		return *x.ClusterID
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetFrom() string {
+	if x != nil && x.From != nil {
+		return *x.From
+	}
+	return ""
+}
+
+func (x *ReadIndexResponse) GetStoreID() uint64 {
+	if x != nil && x.StoreID != nil {
+		return *x.StoreID
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetRefused() uint32 {
+	if x != nil && x.Refused != nil {
+		return *x.Refused
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetSequence() uint64 {
+	if x != nil && x.Sequence != nil {
+		return *x.Sequence
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetChecksum() uint32 {
+	if x != nil && x.Checksum != nil {
+		return *x.Checksum
+	}
+	return 0
+}
+
 // Configuration is the whole configuration of a cluster: the data of a
 // configuration entry, and what a server's bootstrap record starts from.
 type Configuration struct {
@@ -1356,7 +1571,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1583,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[11]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1596,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{11}
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Configuration) GetMembers() []*Member {
@@ -1447,7 +1662,7 @@ type Intent struct {
 
 func (x *Intent) Reset() {
 	*x = Intent{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[12]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1674,7 @@ func (x *Intent) String() string {
 func (*Intent) ProtoMessage() {}
 
 func (x *Intent) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[12]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1687,7 @@ func (x *Intent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Intent.ProtoReflect.Descriptor instead.
 func (*Intent) Descriptor() ([]byte, []int) {
-	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{12}
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Intent) GetIndex() uint64 {
@@ -1523,7 +1738,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[13]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1750,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[13]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1763,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{13}
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClusterState) GetConfiguration() *Configuration {
@@ -1591,7 +1806,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[14]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1818,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[14]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1831,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{14}
+	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Member) GetName() string {
@@ -1671,7 +1886,7 @@ type SnapshotRecoveryRequest_Peer struct {
 
 func (x *SnapshotRecoveryRequest_Peer) Reset() {
 	*x = SnapshotRecoveryRequest_Peer{}
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[15]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1898,7 @@ func (x *SnapshotRecoveryRequest_Peer) String() string {
 func (*SnapshotRecoveryRequest_Peer) ProtoMessage() {}
 
 func (x *SnapshotRecoveryRequest_Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[15]
+	mi := &file_github_com_goraft_raft_protobuf_raft_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,6 +2077,27 @@ const file_github_com_goraft_raft_protobuf_raft_proto_rawDesc = "" +
 	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x18\n" +
 	"\aRefused\x18\n" +
 	" \x01(\rR\aRefused\x12\x1a\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xd8\x01\n" +
+	"\x10ReadIndexRequest\x12\x12\n" +
+	"\x04Term\x18\x01 \x01(\x04R\x04Term\x12\x12\n" +
+	"\x04Name\x18\x02 \x01(\tR\x04Name\x12\x1c\n" +
+	"\tClusterID\x18\a \x01(\x06R\tClusterID\x12\x0e\n" +
+	"\x02To\x18\b \x01(\tR\x02To\x12\x18\n" +
+	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x1c\n" +
+	"\tToStoreID\x18\n" +
+	" \x01(\x06R\tToStoreID\x12\x1a\n" +
+	"\bSequence\x18\f \x01(\x04R\bSequence\x12\x1a\n" +
+	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xf5\x01\n" +
+	"\x11ReadIndexResponse\x12\x12\n" +
+	"\x04Term\x18\x01 \x01(\x04R\x04Term\x12\x18\n" +
+	"\aSuccess\x18\x02 \x01(\bR\aSuccess\x12\x14\n" +
+	"\x05Index\x18\x03 \x01(\x04R\x05Index\x12\x1c\n" +
+	"\tClusterID\x18\a \x01(\x06R\tClusterID\x12\x12\n" +
+	"\x04From\x18\b \x01(\tR\x04From\x12\x18\n" +
+	"\aStoreID\x18\t \x01(\x06R\aStoreID\x12\x18\n" +
+	"\aRefused\x18\n" +
+	" \x01(\rR\aRefused\x12\x1a\n" +
+	"\bSequence\x18\f \x01(\x04R\bSequence\x12\x1a\n" +
 	"\bChecksum\x18\x0f \x01(\aR\bChecksum\"\xf5\x01\n" +
 	"\rConfiguration\x12*\n" +
 	"\aMembers\x18\x01 \x03(\v2\x10.protobuf.MemberR\aMembers\x12\x1c\n" +
@@ -1903,7 +2139,7 @@ func file_github_com_goraft_raft_protobuf_raft_proto_rawDescGZIP() []byte {
 	return file_github_com_goraft_raft_protobuf_raft_proto_rawDescData
 }
 
-var file_github_com_goraft_raft_protobuf_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_github_com_goraft_raft_protobuf_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_github_com_goraft_raft_protobuf_raft_proto_goTypes = []any{
 	(*LogEntry)(nil),                     // 0: protobuf.LogEntry
 	(*AppendEntriesRequest)(nil),         // 1: protobuf.AppendEntriesRequest
@@ -1916,18 +2152,20 @@ var file_github_com_goraft_raft_protobuf_raft_proto_goTypes = []any{
 	(*SnapshotRecoveryResponse)(nil),     // 8: protobuf.SnapshotRecoveryResponse
 	(*TimeoutNowRequest)(nil),            // 9: protobuf.TimeoutNowRequest
 	(*TimeoutNowResponse)(nil),           // 10: protobuf.TimeoutNowResponse
-	(*Configuration)(nil),                // 11: protobuf.Configuration
-	(*Intent)(nil),                       // 12: protobuf.Intent
-	(*ClusterState)(nil),                 // 13: protobuf.ClusterState
-	(*Member)(nil),                       // 14: protobuf.Member
-	(*SnapshotRecoveryRequest_Peer)(nil), // 15: protobuf.SnapshotRecoveryRequest.Peer
+	(*ReadIndexRequest)(nil),             // 11: protobuf.ReadIndexRequest
+	(*ReadIndexResponse)(nil),            // 12: protobuf.ReadIndexResponse
+	(*Configuration)(nil),                // 13: protobuf.Configuration
+	(*Intent)(nil),                       // 14: protobuf.Intent
+	(*ClusterState)(nil),                 // 15: protobuf.ClusterState
+	(*Member)(nil),                       // 16: protobuf.Member
+	(*SnapshotRecoveryRequest_Peer)(nil), // 17: protobuf.SnapshotRecoveryRequest.Peer
 }
 var file_github_com_goraft_raft_protobuf_raft_proto_depIdxs = []int32{
 	0,  // 0: protobuf.AppendEntriesRequest.Entries:type_name -> protobuf.LogEntry
-	15, // 1: protobuf.SnapshotRecoveryRequest.Peers:type_name -> protobuf.SnapshotRecoveryRequest.Peer
-	14, // 2: protobuf.Configuration.Members:type_name -> protobuf.Member
-	11, // 3: protobuf.ClusterState.Configuration:type_name -> protobuf.Configuration
-	12, // 4: protobuf.ClusterState.Intents:type_name -> protobuf.Intent
+	17, // 1: protobuf.SnapshotRecoveryRequest.Peers:type_name -> protobuf.SnapshotRecoveryRequest.Peer
+	16, // 2: protobuf.Configuration.Members:type_name -> protobuf.Member
+	13, // 3: protobuf.ClusterState.Configuration:type_name -> protobuf.Configuration
+	14, // 4: protobuf.ClusterState.Intents:type_name -> protobuf.Intent
 	5,  // [5:5] is the sub-list for method output_type
 	5,  // [5:5] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
@@ -1946,7 +2184,7 @@ func file_github_com_goraft_raft_protobuf_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_github_com_goraft_raft_protobuf_raft_proto_rawDesc), len(file_github_com_goraft_raft_protobuf_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

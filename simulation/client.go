@@ -11,13 +11,15 @@ import (
 	"github.com/goraft/raft"
 )
 
-// client sends commands, one after the other, and keeps what it was told.
+// client sends commands and reads, one after the other, and keeps what it was told.
 type client struct {
 	world  *world
 	oracle *oracle
 	id     uint64 // from 1 on
 	rand   *rand.Rand
 	sent   []sent
+	looks  []look
+	seen   uint64 // the last entry that it knows of: it never goes back behind it
 }
 
 func newClient(w *world, o *oracle, id uint64) *client {
@@ -28,7 +30,13 @@ func newClient(w *world, o *oracle, id uint64) *client {
 func (c *client) work(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.world.wait(ctx, time.Duration(c.rand.ExpFloat64()*float64(c.world.plan.pause))+1)
-		if server := c.pick(); server != nil && ctx.Err() == nil {
+		switch server := c.pick(); {
+		case server == nil || ctx.Err() != nil:
+		case c.rand.IntN(3) == 0:
+			c.look(server)
+		case c.rand.IntN(12) == 0:
+			c.verify(server)
+		default:
 			c.send(server)
 		}
 	}
@@ -90,6 +98,7 @@ func (c *client) judge(cmd *command, v interface{}, err error, floor uint64, s *
 	case refused || ok && err == nil:
 		c.oracle.received(cmd, r, floor)
 		s.outcome, s.index, s.before = done, r.index, r.before
+		c.seen = max(c.seen, r.index)
 	case err == nil:
 		c.world.violated("I9: %+v returned %v without an error", cmd.value, v)
 	case certain(err):

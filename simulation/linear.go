@@ -25,8 +25,18 @@ func history(clients []*client) (h []porcupine.Operation) {
 				seen[s.before] = int64(s.ended)
 			}
 		}
+		for _, l := range c.looks {
+			if first, ok := seen[l.seen]; !ok || int64(l.ended) < first {
+				seen[l.seen] = int64(l.ended)
+			}
+		}
 	}
 	for _, c := range clients {
+		for _, l := range c.looks {
+			h = append(h, porcupine.Operation{
+				ClientId: int(c.id), Call: int64(l.began), Return: int64(l.ended), Input: request{kind: get, key: l.key}, Output: l.seen,
+			})
+		}
 		for i, s := range c.sent {
 			v := value{c.id, uint64(i + 1)}
 			op := porcupine.Operation{

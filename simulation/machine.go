@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/goraft/raft"
@@ -103,6 +104,7 @@ type machine struct {
 	// applying is taken while an Apply is under way: one of a life that has ended
 	// may be held up.
 	applying chan struct{}
+	changing atomic.Bool // a command or a state is being taken in
 
 	mu    sync.Mutex
 	last  applied
@@ -118,6 +120,8 @@ func newMachine(n *node, o *oracle) *machine {
 func (m *machine) apply(ctx raft.Context, c *command) (interface{}, error) {
 	m.applying <- struct{}{}
 	defer func() { <-m.applying }()
+	m.changing.Store(true)
+	defer m.changing.Store(false)
 	m.node.applying()
 	w := m.node.world
 	if !slices.Equal(c.filler, filling(c.value, w.plan.value)) {
@@ -176,6 +180,8 @@ func (m *machine) encode() []byte {
 
 // Recovery is StateMachine's: the state must be one that a server was in.
 func (m *machine) Recovery(state []byte) error {
+	m.changing.Store(true)
+	defer m.changing.Store(false)
 	rest, bad := state, false
 	next := func() uint64 {
 		v, n := binary.Uvarint(rest)

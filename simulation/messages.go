@@ -55,6 +55,11 @@ func (w *watch) sent(m raft.MemoryMessage) bool {
 	case *raft.SnapshotRecoveryRequest:
 		term = message.Term
 		w.leads(term, m.From, "a piece")
+	case *raft.ReadIndexRequest:
+		w.asks(m.From, message)
+	case *raft.ReadIndexResponse:
+		term, id = message.Term, message.StoreID
+		w.tells(m, message)
 	}
 	if id != 0 {
 		of := store{m.From, id}
@@ -71,6 +76,29 @@ func (w *watch) acknowledged(m raft.MemoryMessage, answer *raft.AppendEntriesRes
 	}
 	if answer.Index() > log.last.Durable {
 		w.violated("I7", "%s acknowledges %d, durable is %d", m.From, answer.Index(), log.last.Durable)
+	}
+}
+
+// asks remembers how much was committed when a server asked for a read index. Should
+// a number come again, the first question of that number counts.
+func (w *watch) asks(name string, req *raft.ReadIndexRequest) {
+	of := question{name, req.Sequence}
+	if _, again := w.asked[of]; !again {
+		w.asked[of] = uint64(len(w.committed))
+	}
+}
+
+// tells checks that who says what a read must have seen leads its term (I1), was
+// asked, and leaves out nothing that was committed before the question left (I9).
+func (w *watch) tells(m raft.MemoryMessage, answer *raft.ReadIndexResponse) {
+	if !answer.Success {
+		return
+	}
+	w.leads(answer.Term, m.From, "an answer")
+	if least, known := w.asked[question{m.To, answer.Sequence}]; !known {
+		w.violated("I9", "%s tells %s to read at %d, which nobody there asked as number %d", m.From, m.To, answer.Index, answer.Sequence)
+	} else if answer.Index < least {
+		w.violated("I9", "%s tells %s to read at %d, and %d was committed before number %d asked", m.From, m.To, answer.Index, least, answer.Sequence)
 	}
 }
 
@@ -91,6 +119,12 @@ func describe(m raft.MemoryMessage) string {
 		return fmt.Sprintf("sends a piece of a snapshot in term %d of %d/%d", message.Term, message.LastIndex, message.LastTerm)
 	case *raft.TimeoutNowRequest:
 		return fmt.Sprintf("hands over the leadership of term %d", message.Term)
+	case *raft.TimeoutNowResponse:
+		return fmt.Sprintf("stands %t in term %d, refused %d", message.Success, message.Term, message.Refused)
+	case *raft.ReadIndexRequest:
+		return fmt.Sprintf("asks in term %d where to read, number %d", message.Term, message.Sequence)
+	case *raft.ReadIndexResponse:
+		return fmt.Sprintf("tells %t in term %d to read at %d, refused %d, number %d", message.Success, message.Term, message.Index, message.Refused, message.Sequence)
 	case nil:
 		return "opens a stream"
 	}

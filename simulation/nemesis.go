@@ -37,7 +37,7 @@ type begun struct {
 var actions []action
 
 func init() {
-	actions = slices.Concat(cuts(), lives(), disks(), machines(), memberships())
+	actions = slices.Concat(cuts(), lives(), disks(), machines(), memberships(), offices())
 }
 
 // rage works for the plan's time; then it ends everything.

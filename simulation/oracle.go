@@ -13,9 +13,10 @@ import (
 type oracle struct {
 	world *world
 
-	mu    sync.Mutex
-	order []applied // what any server has applied
-	floor uint64    // the highest index that a client has a receipt for
+	mu     sync.Mutex
+	order  []applied // what any server has applied
+	floor  uint64    // the highest index that a client has a receipt for
+	floors []floorAt
 }
 
 // applies takes the word of a server that it has applied a command (I4).
@@ -73,7 +74,10 @@ func (o *oracle) received(c *command, r receipt, floor uint64) {
 	if r.index <= floor {
 		o.world.violated("I9: %+v is at %d, but began after %d was acknowledged", c.value, r.index, floor)
 	}
-	o.floor = max(o.floor, r.index)
+	if r.index > o.floor {
+		o.floor = r.index
+		o.floors = append(o.floors, floorAt{o.world.trace.now(), r.index})
+	}
 }
 
 // What a client knows of a command.

@@ -30,6 +30,7 @@ type watch struct {
 	gone       map[store]*mirror               // the last log of each store, of a life that has ended
 	stood      map[candidacy]entryID           // the end of the log that each candidate has told
 	ended      map[candidacy]entryID           // the end of the log with which each voter voted
+	asked      map[question]uint64             // how much was known to be committed when a server asked for a read index (I9)
 	elections  int
 	commits    int
 }
@@ -53,6 +54,12 @@ type witness struct {
 type store struct {
 	name string
 	id   uint64
+}
+
+// question is one for a read index, by its asker and its number.
+type question struct {
+	name   string
+	number uint64
 }
 
 type ballot struct {
@@ -95,6 +102,7 @@ func newWatch(w *world) *watch {
 		world: w, leaders: map[uint64]string{}, entries: map[entryID]witness{}, votes: map[ballot]string{}, heard: map[store]uint64{},
 		logs: map[string]*mirror{}, configured: map[entryID]string{}, promised: map[string]*mirror{},
 		gone: map[store]*mirror{}, backers: map[candidacy]map[string]uint64{}, stood: map[candidacy]entryID{}, ended: map[candidacy]entryID{},
+		asked: map[question]uint64{},
 	}
 }
 

@@ -101,6 +101,11 @@ func TestWatchNoticesLives(t *testing.T) {
 		answer.StoreID = 7
 		return raft.MemoryMessage{From: "a", To: "b", Answer: true, Message: answer}
 	}
+	commits := func(w *watch) {
+		o := life(2, 1, one)
+		o.Commit = 1
+		w.observe(o)
+	}
 	voted := func(w *watch, to ...string) {
 		for _, candidate := range to {
 			w.stood[candidacy{candidate, 5}] = entryID{}
@@ -129,14 +134,31 @@ func TestWatchNoticesLives(t *testing.T) {
 		}, "I7"},
 		"a vote is not":   {func(w *watch) { voted(w, "b"); w.ends("a"); w.observe(life(5, 0)) }, "I6"},
 		"not a candidate": {func(w *watch) { w.sent(vote("b", 5)) }, "I6"},
+		"told to read":    {func(w *watch) { commits(w); asks(w); tells(w, 1) }, ""},
+		"committed since": {func(w *watch) { asks(w); commits(w); tells(w, 0) }, ""},
+		"told too little": {func(w *watch) { commits(w); asks(w); tells(w, 0) }, "I9"},
+		"told unasked":    {func(w *watch) { tells(w, 1) }, "I9"},
+		"told by another": {func(w *watch) { w.leads(2, "b", "b"); asks(w); tells(w, 1) }, "I1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := quietWorld()
-			w.addNode("a")
+			for _, server := range []string{"a", "b"} {
+				w.addNode(server)
+			}
 			c.do(w.watch)
 			expect(t, w, c.want)
 		})
 	}
+}
+
+// asks has b ask a for a read index, tells has a answer.
+func asks(w *watch) {
+	w.sent(raft.MemoryMessage{From: "b", To: "a", Message: &raft.ReadIndexRequest{Sequence: 5}})
+}
+
+func tells(w *watch, index uint64) {
+	answer := &raft.ReadIndexResponse{Term: 2, Success: true, Index: index, Sequence: 5, StoreID: 7}
+	w.sent(raft.MemoryMessage{From: "a", To: "b", Answer: true, Message: answer})
 }
 
 func quietWorld() *world {

@@ -76,11 +76,21 @@ func (g *registers) complete(n *node) bool {
 	return place == total && chain == last.chain
 }
 
-func (g *registers) settle() { g.oracle.settle(g.clients) }
+func (g *registers) settle() {
+	for _, n := range g.world.allNodes() {
+		g.world.within(20, "to read on "+n.name, func() bool {
+			server := g.world.cluster.Server(n.name)
+			floor := g.oracle.acknowledged()
+			return server != nil && (n.bare && server.State() != raft.Leader ||
+				g.clients[0].lookAt(server, raft.Linearizable, readsLinearizable, floor))
+		})
+	}
+	g.oracle.settle(g.clients)
+}
 
 func (g *registers) done() (n int) {
 	for _, c := range g.clients {
-		n += len(c.sent)
+		n += len(c.sent) + len(c.looks)
 	}
 	return n
 }

@@ -266,6 +266,7 @@ func kinds() []string {
 		"message lost", "message twice", "message overtaken", "message late", "message replayed", "bits flipped", "message misdelivered",
 		"another cluster's messages", "servers without pre-vote", "servers with an old transporter", "held up",
 		"damage noticed", "leadership transferred", "states saved", "states restored",
+		readsLinearizable, readsAtLeast, readsBounded, readsStale, readsElsewhere, officesVerified,
 	}
 	for _, a := range actions {
 		all = append(all, a.name)

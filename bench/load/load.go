@@ -20,6 +20,7 @@ import (
 // ErrWorkload from its start function.
 const (
 	Write    = "write"    // commands, each answered when it is durable on a majority and applied
+	Read     = "read"     // linearizable reads of one value, while nothing is written
 	Stalled  = "stalled"  // the same while one follower takes nothing in
 	Snapshot = "snapshot" // the same while a new server is sent a snapshot
 	Leader   = "leader"   // commands, while a profile tells what each server costs

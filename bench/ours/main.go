@@ -74,7 +74,7 @@ type cluster struct {
 
 func start(c load.Config) (load.System, error) {
 	switch c.Workload {
-	case load.Write, load.Stalled, load.Snapshot, load.Leader, load.Idle, load.Start:
+	case load.Write, load.Read, load.Stalled, load.Snapshot, load.Leader, load.Idle, load.Start:
 	default:
 		return nil, load.ErrWorkload{Workload: c.Workload}
 	}
@@ -156,8 +156,11 @@ func (all *cluster) ready() error {
 	return errors.New("the servers did not become voters in time")
 }
 
-// Client sends one command again and again to the leader.
+// Client sends one command again and again to the leader, or reads from it.
 func (all *cluster) Client(int) (func(context.Context) error, error) {
+	if all.config.Workload == load.Read {
+		return all.reader(), nil
+	}
 	command, leader := &put{payload: make([]byte, all.config.Size)}, all.nodes[0].server
 	first := all.config.Workload == load.Leader
 	return func(ctx context.Context) error {
@@ -168,6 +171,13 @@ func (all *cluster) Client(int) (func(context.Context) error, error) {
 		_, err := leader.Do(command)
 		return err
 	}, nil
+}
+
+// reader reads the state of the leader again and again.
+func (all *cluster) reader() func(context.Context) error {
+	leader := all.nodes[0].server
+	look := func(raft.StateMachine) error { return nil }
+	return func(ctx context.Context) error { return leader.Read(ctx, raft.Linearizable, look) }
 }
 
 // Disturb is load.Disturber's.

@@ -17,7 +17,7 @@ var errCommand = errors.New("raftd: not an encoded command")
 // in logs on disk: an encoding that changes takes a new name.
 func newRegistry() (*raft.Registry, error) {
 	registry := raft.NewRegistry()
-	for _, command := range []raft.Command{&writeCommand{}, &deleteCommand{}, &readCommand{}} {
+	for _, command := range []raft.Command{&writeCommand{}, &deleteCommand{}} {
 		if err := registry.Register(command); err != nil {
 			return nil, err
 		}
@@ -105,22 +105,6 @@ func (c *deleteCommand) Decode(r io.Reader) error {
 	c.key = string(key)
 	return err
 }
-
-// readCommand changes nothing. When a leader has applied it, the leader's state
-// holds every write that was acknowledged before the command was given.
-type readCommand struct{}
-
-// CommandName is "raftd:read".
-func (c *readCommand) CommandName() string { return "raftd:read" }
-
-// Apply does nothing.
-func (c *readCommand) Apply(raft.Context) (interface{}, error) { return nil, nil }
-
-// Encode writes nothing.
-func (c *readCommand) Encode(io.Writer) error { return nil }
-
-// Decode reads nothing.
-func (c *readCommand) Decode(io.Reader) error { return nil }
 
 // readAll is io.ReadAll in one allocation where the reader knows its length.
 func readAll(r io.Reader) ([]byte, error) {

@@ -96,19 +96,25 @@ func (s *service) serveKey(w http.ResponseWriter, r *http.Request, escaped strin
 	}
 }
 
-// read answers with the key's value, as of a moment after the request came. With
-// stale=1 it is what this server knows, which may be older.
+// read answers with the key's value, as of a moment after the request came, whether
+// this server leads or not. With stale=1 it is what this server knows, which may be
+// older.
 func (s *service) read(w http.ResponseWriter, r *http.Request, key string) {
-	if stale, _ := strconv.ParseBool(r.URL.Query().Get("stale")); !stale {
-		if s.elsewhere(w, r) {
-			return
-		}
-		if _, err := s.do(r, &readCommand{}); err != nil {
-			s.failRead(w, r, err)
-			return
-		}
+	level := raft.Linearizable
+	if stale, _ := strconv.ParseBool(r.URL.Query().Get("stale")); stale {
+		level = raft.Stale
 	}
-	value, ok := s.store.get(key)
+	ctx, cancel := context.WithTimeout(r.Context(), s.limits.command)
+	defer cancel()
+	ok := false
+	value, err := raft.Read(ctx, s.server, level, func(raft.StateMachine) (value []byte, _ error) {
+		value, ok = s.store.get(key)
+		return value, nil
+	})
+	if err != nil {
+		s.unavailable(w, err.Error())
+		return
+	}
 	if !ok {
 		http.Error(w, "no such key", http.StatusNotFound)
 		return
@@ -247,16 +253,6 @@ func addressOf(status raft.Status, name string) string {
 		return address
 	}
 	return ""
-}
-
-// failRead answers for a read that failed. It changes nothing, so it may be
-// tried again whatever became of it.
-func (s *service) failRead(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, raft.ErrOutcomeUnknown) {
-		s.unavailable(w, err.Error())
-		return
-	}
-	s.fail(w, r, err)
 }
 
 // fail answers for a command that failed: the status says what became of it.
