@@ -39,6 +39,7 @@ var bars = []bar{
 
 	// What the same disk takes of a log: new space costs it more than overwriting.
 	{what: grown, cells: every(nil, write, three, large, counts), figure: rateOfGrowing, least: 0.8},
+	{what: grown, cells: every(nil, write, clusters, small, []int{1024}), figure: rateOfGrowing, least: 0.5},
 
 	{what: multiple, cells: every(nil, write, three, payload, []int{1}), figure: rateOfBestPeer, least: 1.3},
 	{what: multiple, cells: every(nil, write, three, payload, []int{64}), figure: rateOfBestPeer, least: 1.5},

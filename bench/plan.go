@@ -179,6 +179,7 @@ var plans = []plan{
 			every(own, []string{load.Write}, []int{3, 5}, []int{16, 128, 1 << 10, 64 << 10}, counts),
 			every(peers(), []string{load.Write}, []int{3}, []int{128}, counts),
 			every([]string{growing}, []string{load.Write}, []int{3}, []int{64 << 10}, counts),
+			every([]string{growing}, []string{load.Write}, []int{3, 5}, []int{16, 128, 1 << 10}, []int{1024}),
 			every(own, []string{load.Stalled}, []int{3}, []int{128}, []int{64, 1024}),
 			snapshot, reads, leading, idle,
 		},

@@ -55,7 +55,7 @@ func TestTasksJoinWhatIsCompared(t *testing.T) {
 	p := chosen(t, options{plan: "full"})
 	tasks := p.tasks()
 	at := func(c cell) int { return slices.IndexFunc(tasks, func(t task) bool { return t.cell == c }) }
-	if i := at(common); i < 0 || !slices.Equal(tasks[i].systems, slices.Concat(own, peers())) {
+	if i := at(common); i < 0 || !slices.Equal(tasks[i].systems, slices.Concat(own, peers(), []string{growing})) {
 		t.Errorf("the peers do not run beside the others: %v", tasks)
 	}
 	if d := at(common) - at(common.with(load.Stalled)); d != 1 && d != -1 {
@@ -63,8 +63,8 @@ func TestTasksJoinWhatIsCompared(t *testing.T) {
 	}
 	other := common
 	other.size = 16
-	if i := at(other); i < 0 || !slices.Equal(tasks[i].systems, own) {
-		t.Errorf("not ours and the floor alone in %v: %v", other, tasks)
+	if i := at(other); i < 0 || !slices.Equal(tasks[i].systems, slices.Concat(own, []string{growing})) {
+		t.Errorf("not ours and the floors alone in %v: %v", other, tasks)
 	}
 }
 

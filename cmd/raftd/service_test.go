@@ -173,29 +173,36 @@ func (f *fakeServer) DoContext(context.Context, raft.Command) (interface{}, erro
 	return nil, f.err
 }
 
+func (f *fakeServer) Read(_ context.Context, _ raft.ReadLevel, look func(raft.StateMachine) error) error {
+	if f.err != nil {
+		return f.err
+	}
+	return look(nil)
+}
+
 func TestWhatAnErrorSays(t *testing.T) {
 	failed := func(cause, outcome error) error { return &raft.CommandError{Cause: cause, Outcome: outcome} }
 	const unavailable, unknown = http.StatusServiceUnavailable, http.StatusGatewayTimeout
 	for _, test := range []struct {
-		err         error
-		write, read int
+		err   error
+		write int
 	}{
-		{failed(raft.ErrOverloaded, raft.ErrNotApplied), unavailable, unavailable},
-		{failed(raft.ErrLost, raft.ErrNotApplied), unavailable, unavailable},
-		{failed(raft.StopError, raft.ErrNotApplied), unavailable, unavailable},
-		{failed(raft.NotLeaderError, raft.ErrNotApplied), unavailable, unavailable},
-		{failed(raft.ErrEntryTooLarge, raft.ErrNotApplied), http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge},
-		{failed(raft.ErrLeadershipLost, raft.ErrOutcomeUnknown), unknown, unavailable},
-		{failed(raft.CommandTimeoutError, raft.ErrOutcomeUnknown), unknown, unavailable},
-		{failed(raft.StopError, raft.ErrOutcomeUnknown), unknown, unavailable},
-		{io.ErrUnexpectedEOF, http.StatusInternalServerError, http.StatusInternalServerError},
+		{failed(raft.ErrOverloaded, raft.ErrNotApplied), unavailable},
+		{failed(raft.ErrLost, raft.ErrNotApplied), unavailable},
+		{failed(raft.StopError, raft.ErrNotApplied), unavailable},
+		{failed(raft.NotLeaderError, raft.ErrNotApplied), unavailable},
+		{failed(raft.ErrEntryTooLarge, raft.ErrNotApplied), http.StatusRequestEntityTooLarge},
+		{failed(raft.ErrLeadershipLost, raft.ErrOutcomeUnknown), unknown},
+		{failed(raft.CommandTimeoutError, raft.ErrOutcomeUnknown), unknown},
+		{failed(raft.StopError, raft.ErrOutcomeUnknown), unknown},
+		{io.ErrUnexpectedEOF, http.StatusInternalServerError},
 	} {
 		s := &service{
 			server: &fakeServer{status: raft.Status{State: raft.Leader}, err: test.err},
 			store:  newStore(), logger: slog.New(slog.DiscardHandler),
 			limits: limits{entryBytes: 1 << 10, heldBytes: 1 << 10, command: time.Minute, retryAfter: 1500 * time.Millisecond},
 		}
-		for method, want := range map[string]int{http.MethodPut: test.write, http.MethodDelete: test.write, http.MethodGet: test.read} {
+		for method, want := range map[string]int{http.MethodPut: test.write, http.MethodDelete: test.write, http.MethodGet: unavailable} {
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, httptest.NewRequest(method, keyPrefix+"a", strings.NewReader("v")))
 			if w.Code != want {
