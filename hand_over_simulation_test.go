@@ -98,6 +98,9 @@ func (c *clusterTest) churn(seed uint64) {
 				ctx, cancel := context.WithTimeout(c.ctx, 10*testElection)
 				_, err := c.Do(ctx, &testCommand{fmt.Sprint("m", i, j)})
 				cancel()
+				if err == nil && j%10 == 0 {
+					err = c.reads([]ReadLevel{Linearizable, Stale}[i%2])
+				}
 				if err != nil {
 					c.t.Errorf("a healthy majority refused: %v", err)
 				}
@@ -114,4 +117,14 @@ func (c *clusterTest) churn(seed uint64) {
 	require.NoError(c.t, c.Restart(c.leader().Name()))
 	_, err := c.WaitForLeader(c.ctx)
 	require.NoError(c.t, err)
+}
+
+// reads has every server read.
+func (c *clusterTest) reads(level ReadLevel) error {
+	for _, s := range c.Servers() {
+		if err := s.Read(c.ctx, level, func(StateMachine) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -102,7 +102,7 @@ func (s *server) initialize() error {
 		},
 		intended: func(intents []intent) { r.inbox.put(control(func(l *eventLoop) { l.intents = intents })) },
 	}
-	r.applier.ranges.yielding = r.of("ranges")
+	r.applier.ranges.yielding, r.applier.reads.yielding = r.of("ranges"), r.of("looks")
 	r.applier.saved.Store(new(savedState))
 	replica, err := r.open(s.LogPath())
 	if err != nil {
