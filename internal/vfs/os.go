@@ -46,6 +46,14 @@ type osFile struct{ *os.File }
 
 func (f osFile) Sync() error { return datasync(f.File) }
 
+// Forget tells the system that nobody is expected to read the file soon, so that its
+// bytes need not stay in memory. Reading it goes on as before, only from the disk.
+func Forget(f File) {
+	if f, ok := f.(osFile); ok {
+		forget(f.File)
+	}
+}
+
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {

@@ -4,6 +4,7 @@ package vfs
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -52,4 +53,39 @@ func TestFault107_LockDiesWithItsProcess(t *testing.T) {
 	l, err := OS().Lock(name)
 	must(t, err)
 	must(t, l.Close())
+}
+
+// What is forgotten is read all the same, and whoever keeps nothing in mind forgets
+// nothing.
+func TestForget(t *testing.T) {
+	for name, fsys := range map[string]FS{"disk": OS(), "memory": NewMem()} {
+		dir := t.TempDir()
+		if name == "memory" {
+			dir = "/dir"
+			if err := fsys.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := fsys.OpenFile(filepath.Join(dir, "file"), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		want := bytes.Repeat([]byte("forgotten"), 100_000)
+		if _, err := f.WriteAt(want, 0); err != nil {
+			t.Fatal(name, err)
+		}
+		Forget(f) // nothing of it is on the disk
+		if err := f.Sync(); err != nil {
+			t.Fatal(name, err)
+		}
+		Forget(f)
+		got := make([]byte, len(want))
+		if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: it reads otherwise than it was written: %v", name, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(name, err)
+		}
+		Forget(f) // a file that is closed, by a compaction perhaps
+	}
 }

@@ -355,6 +355,11 @@ func (s *Store) reserve(size int64, kind batchKind) (int64, error) {
 	return need, w.seg.grow(w.seg.allocated, need)
 }
 
+// cachedSegments is how many segments behind the current one are left to the system's
+// cache. A log is written once and, but for who has fallen far behind, read never: its
+// gigabytes would drive out what the application keeps there.
+const cachedSegments = 1
+
 // roll ends the current segment and begins the next one. The next file is there,
 // durably, with the checksum of the batch that ends this one, before that batch is
 // written: so a segment that was ended always has a successor, and one that has
@@ -396,7 +401,14 @@ func (s *Store) roll(first int64) error {
 	}
 	s.mu.Lock()
 	s.view.segments = append(s.view.segments, next)
+	var old *segment
+	if n := len(s.view.segments); n > cachedSegments {
+		old = s.view.segments[n-1-cachedSegments]
+	}
 	s.mu.Unlock()
+	if old != nil {
+		vfs.Forget(old.file)
+	}
 	w.seg, w.off, w.prev = next, segmentHeaderSize, next.header.checksum
 	return nil
 }
