@@ -11,6 +11,7 @@ import (
 // somebody in, and only between two entries, so nobody needs a lock.
 type looking struct {
 	waiting readHeap
+	taken   []*read      // scratch of admit
 	next    uint64       // the least index that one of those waits for, if there is any
 	pruned  int          // how many waited when those had been dropped who do not any more
 	inside  atomic.Int64 // who sees the state machine, and holds off Apply
@@ -32,7 +33,8 @@ func (a *applier) admit() {
 	case <-a.reads.ready: // unless it has brought the applier here
 	default:
 	}
-	for _, q := range a.reads.take(nil) {
+	k.taken = a.reads.take(k.taken)
+	for _, q := range k.taken {
 		heap.Push(&k.waiting, q)
 	}
 	applied := a.applied.Load()

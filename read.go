@@ -149,6 +149,7 @@ type read struct {
 	done   chan readOutcome            // holds one
 	remote func(index uint64, ok bool) // of another server: all that it needs is to know
 	home   *readPool
+	timer  *time.Timer // of its caller's patience
 }
 
 const (
@@ -174,8 +175,21 @@ func (p *readPool) get() *read {
 	return &read{done: make(chan readOutcome, 1), home: p}
 }
 
+// patience returns what is ready when that time has passed.
+func (r *read) patience(d time.Duration) <-chan time.Time {
+	if r.timer == nil {
+		r.timer = time.NewTimer(d)
+	} else {
+		r.timer.Reset(d)
+	}
+	return r.timer.C
+}
+
 // release gives the read back, of which nobody else knows any more.
 func (r *read) release() {
+	if r.timer != nil {
+		r.timer.Stop() // of the next one's time nothing is over yet
+	}
 	r.index, r.look = 0, looksNot
 	r.found.Store(false)
 	r.state.Store(readWaits)
@@ -247,11 +261,8 @@ func (s *server) read(ctx context.Context, level ReadLevel, f func(StateMachine)
 // seen afterwards.
 func (r *run) find(ctx context.Context, level ReadLevel, q *read) (readOutcome, error) {
 	var patience <-chan time.Time
-	var timer *time.Timer
 	if level.kind == levelLinearizable || level.kind == levelBounded {
-		timer = time.NewTimer(readTimeouts * r.settings.electionTimeout())
-		defer timer.Stop()
-		patience = timer.C
+		patience = q.patience(readTimeouts * r.settings.electionTimeout())
 	}
 	open, applied := false, r.applier.applied.Load()
 	if index, known := r.demanded(level); known {
@@ -280,7 +291,7 @@ func (r *run) find(ctx context.Context, level ReadLevel, q *read) (readOutcome, 
 			if now := r.applier.applied.Load(); q.found.Load() {
 				if err = ErrBehind; now > applied {
 					applied = now
-					timer.Reset(readTimeouts * r.settings.electionTimeout())
+					q.patience(readTimeouts * r.settings.electionTimeout())
 					continue // it gets there
 				}
 			}

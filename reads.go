@@ -9,6 +9,7 @@ import (
 
 // readers are the reads that wait for a leader's word on what they must have seen.
 type readers struct {
+	taken  []*read      // scratch of gatherReads
 	held   []*read      // that nobody has been asked for yet
 	pruned int          // how many of them there were when those who gave up were dropped
 	rounds []readRound  // under way, of a leader
@@ -77,7 +78,8 @@ func (l *eventLoop) gatherReads() {
 	default:
 	}
 	k := &l.readers
-	k.held = append(k.held, l.reads.take(nil)...)
+	k.taken = l.reads.take(k.taken)
+	k.held = append(k.held, k.taken...)
 	if len(k.held) > 2*k.pruned+64 {
 		l.pruneReads()
 	}
@@ -106,6 +108,11 @@ func (l *eventLoop) leadReads() {
 	l.settleRounds()
 	if len(k.held) == 0 || len(k.rounds) >= maxReadRounds || l.raft.commitIndex < o.start {
 		return
+	}
+	// Callers that were answered together read again together; the first of them would
+	// else have a round to itself.
+	if _, ok := l.courtesy.extend(); ok {
+		l.gatherReads()
 	}
 	k.rounds = append(k.rounds, readRound{o.beginRound(), leadersWord{l.raft.commitIndex, time.Now()}, k.held})
 	k.held, k.pruned = nil, 0

@@ -125,12 +125,12 @@ func (l *eventLoop) handOn() {
 	}
 	peer := &Peer{Name: m.name, ConnectionString: m.connectionString, storeID: m.storeID}
 	h.told = l.call(l.ctx, l.busy(m.name), func(ctx context.Context, t Transporter) {
-		t2, able := t.(TransferTransporter)
+		told, able := t.(TransferTransporter)
 		if !able {
 			return
 		}
 		// Without an answer it may well stand.
-		if response, err := t2.TimeoutNowContext(ctx, l.server, peer, req); err == nil && response != nil && !response.Success {
+		if response, err := told.TimeoutNowContext(ctx, l.server, peer, req); err == nil && response != nil && !response.Success {
 			l.inbox.put(control(func(l *eventLoop) { l.declined(h) }))
 		}
 	})
